@@ -1,0 +1,17 @@
+"""wabridge: a WhatsApp bridge whose API is a database.
+
+The packages are named after the way a message takes through them:
+
+    commands/   rows in: what a frontend inserted becomes work
+    accounts/   who runs where: leases, the life of one account
+    engine/     WhatsApp, in child processes
+    normalise/  a raw event becomes rows (pure)
+    ingest      rows out, in batches
+    supabase/   the one place that knows Supabase
+    vault       the one place that seals bytes
+    sandbox/    all of it on one bare machine, with a simulated WhatsApp
+
+``docs/architecture.md`` has the picture.
+"""
+
+__version__ = "0.1.0"

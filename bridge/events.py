@@ -1,0 +1,206 @@
+"""What an engine tells its parent: one frozen struct an event, in the words of WhatsApp.
+
+This is the language between `engine` (which makes the events out of neonize's protobufs) and
+`normalise` (which makes rows of them). Events that must not be lost are *spooled*: written to the
+account's sealed journal before the engine goes on, delivered in order, and forgotten only when the
+parent confirms that the database has them. The others (`Signal`) describe the present and are
+worthless after a restart.
+
+Times are Unix seconds (float, UTC). JIDs have no device part. ``message`` is the protobuf JSON form
+of `waE2E.Message` (camelCase keys, bytes in base64), kept whole so that a kind that nobody
+understands yet is not lost.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from bridge.ids import CommandId, Jid, SpoolPosition, WhatsAppMessageId
+
+
+class Struct(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Base of all events: immutable, named fields only."""
+
+
+class Person(Struct, frozen=True):
+    """Who it is about, as far as WhatsApp told: either address may be missing, never both."""
+
+    phone_jid: Jid | None = None
+    lid: Jid | None = None
+    push_name: str | None = None
+
+
+# --------------------------------------------------------------------------- spooled events
+
+
+class MessageReceived(Struct, frozen=True, tag=True):
+    """A message that was decrypted: from somebody else, or own from another own device.
+
+    Attributes:
+        chat: group JID, or the other person's JID as the stanza named it (LID or phone).
+        peer: direct chats only: the other person, in both addresses where known.
+        sender: who wrote it (oneself when ``from_me``).
+    """
+
+    id: WhatsAppMessageId
+    chat: Jid
+    peer: Person | None
+    sender: Person
+    from_me: bool
+    sent_at: float
+    message: dict[str, Any]
+
+
+class MessageUndecryptable(Struct, frozen=True, tag=True):
+    """A message whose key is missing. WhatsApp sends it again under the same id if it can."""
+
+    id: WhatsAppMessageId
+    chat: Jid
+    peer: Person | None
+    sender: Person
+    from_me: bool
+    sent_at: float
+
+
+class ReceiptReceived(Struct, frozen=True, tag=True):
+    """Somebody got, read or played messages; or oneself read them on another device.
+
+    Attributes:
+        kind: `delivered`, `read`, `played`, or `read_self` (own phone: clears the unread count).
+        reader: who the receipt is from.
+    """
+
+    ids: list[WhatsAppMessageId]
+    chat: Jid
+    peer: Person | None
+    reader: Person
+    kind: str
+    at: float
+
+
+class SendStarted(Struct, frozen=True, tag=True):
+    """The next thing the engine does is to hand this command's message to WhatsApp."""
+
+    command_id: CommandId
+
+
+class SendSucceeded(Struct, frozen=True, tag=True):
+    """WhatsApp's server accepted the message of this command."""
+
+    command_id: CommandId
+    id: WhatsAppMessageId
+    sent_at: float
+
+
+class SendFailed(Struct, frozen=True, tag=True):
+    """The message of this command was refused, or did not leave.
+
+    Attributes:
+        outcome_unknown: it may have been sent nevertheless (no answer came in time).
+        retryable: it is certain that nothing was sent, and the same may succeed later.
+    """
+
+    command_id: CommandId
+    code: str
+    sentence: str
+    outcome_unknown: bool = False
+    retryable: bool = False
+
+
+class PersonSeen(Struct, frozen=True, tag=True):
+    """WhatsApp told a name or the second address of somebody."""
+
+    person: Person
+
+
+class GroupChanged(Struct, frozen=True, tag=True):
+    """Subject of a group, as far as it is known now."""
+
+    chat: Jid
+    subject: str | None
+
+
+class EventNotUnderstood(Struct, frozen=True, tag=True):
+    """The engine reported something this version has no name for. Recorded as a diagnostic."""
+
+    kind: str
+
+
+SpooledEvent = (
+    MessageReceived
+    | MessageUndecryptable
+    | ReceiptReceived
+    | SendStarted
+    | SendSucceeded
+    | SendFailed
+    | PersonSeen
+    | GroupChanged
+    | EventNotUnderstood
+)
+
+
+class Delivery(Struct, frozen=True):
+    """A spooled event with its place in the spool."""
+
+    position: SpoolPosition
+    event: SpooledEvent
+
+
+# --------------------------------------------------------------------------- signals
+
+
+class QrShown(Struct, frozen=True, tag=True):
+    """A QR text to be scanned; replaces the one before.
+
+    Attributes:
+        valid_s: seconds until WhatsApp shows the next one or gives up.
+    """
+
+    text: str
+    valid_s: float
+
+
+class PairingCodeShown(Struct, frozen=True, tag=True):
+    """The code to be typed on the phone."""
+
+    code: str
+    valid_s: float
+
+
+class PairingFailed(Struct, frozen=True, tag=True):
+    """Nobody scanned in time (`qr_expired`), or the phone's answer was refused (`pair_error`)."""
+
+    code: str
+
+
+class Connected(Struct, frozen=True, tag=True):
+    """Logged in; messages flow."""
+
+    phone_jid: Jid
+    lid: Jid | None
+    push_name: str | None = None
+
+
+class Disconnected(Struct, frozen=True, tag=True):
+    """The connection dropped; the engine tries again by itself."""
+
+
+class SessionEnded(Struct, frozen=True, tag=True):
+    """The session is over and does not come back by itself.
+
+    Attributes:
+        code: `logged_out`, `replaced`, `banned`, `outdated`, `connect_failure`, `unreachable`,
+            `lease_expired`, `stopped`.
+        retry_after_s: for a temporary ban, how long it lasts.
+    """
+
+    code: str
+    detail: str = ""
+    retry_after_s: float | None = None
+
+
+Signal = (
+    QrShown | PairingCodeShown | PairingFailed | Connected | Disconnected | SessionEnded
+)
