@@ -201,6 +201,4 @@ class SessionEnded(Struct, frozen=True, tag=True):
     retry_after_s: float | None = None
 
 
-Signal = (
-    QrShown | PairingCodeShown | PairingFailed | Connected | Disconnected | SessionEnded
-)
+Signal = QrShown | PairingCodeShown | PairingFailed | Connected | Disconnected | SessionEnded

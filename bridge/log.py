@@ -32,9 +32,7 @@ def set_up(level: str, *, json_lines: bool) -> None:
         logger.add(sys.stderr, level=level.upper(), serialize=True, diagnose=False, backtrace=False)
     else:
         # diagnose would print the values of local variables, which may be message texts
-        logger.add(
-            sys.stderr, level=level.upper(), format=_line, diagnose=False, backtrace=False
-        )
+        logger.add(sys.stderr, level=level.upper(), format=_line, diagnose=False, backtrace=False)
 
 
 def _line(record: Record) -> str:
