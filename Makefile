@@ -20,7 +20,7 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	@touch $@
 
 node_modules/.installed: package.json package-lock.json
-	@npm ci --silent --no-audit --no-fund --no-progress
+	@npm install --no-save --silent --no-audit --no-fund --no-progress
 	@touch $@
 
 demo: $(VENV)/.installed ## start the whole product on this machine, and say what to try
