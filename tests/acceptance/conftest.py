@@ -1,0 +1,260 @@
+"""The whole service, as its users meet it: rows through supabase-py, phones through the simulator.
+
+Nothing here knows the bridge's code: it is a child process, `wabridge run`, with an environment.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import anyio
+import psutil
+import pytest
+from supabase import AsyncClient, acreate_client
+
+from bridge.sandbox.stack import StackInfo
+from tests.fixtures.simulator import Simulator, fresh_number
+from tests.fixtures.stack import Tenant, new_tenant
+
+Row = dict[str, Any]
+T = TypeVar("T")
+AUTH_SECRET = secrets.token_urlsafe(48)
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+async def until(
+    look: Callable[[], Awaitable[T]], good: Callable[[T], object], *, within_s: float = 20
+) -> T:
+    """Look again and again until it is good; a failure shows what was seen last."""
+    seen: T | None = None
+    with anyio.move_on_after(within_s):
+        while True:
+            seen = await look()
+            if good(seen):
+                return seen
+            await anyio.sleep(0.02)
+    raise AssertionError(f"not within {within_s} s; last seen: {seen!r}")
+
+
+@dataclass
+class BridgeProcess:
+    """`wabridge run` as a child, with its own disk."""
+
+    environment: dict[str, str]
+    disk: Path
+    process: subprocess.Popen[bytes] | None = None
+    starts: int = 0
+
+    @property
+    def log(self) -> str:
+        return "".join(p.read_text() for p in sorted(self.disk.glob("log.*")))
+
+    def start(self, **more: str) -> None:
+        self.starts += 1
+        (self.disk / "state").mkdir(parents=True, exist_ok=True)
+        with (self.disk / f"log.{self.starts:02}").open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "bridge", "run"],
+                env={
+                    "PATH": os.environ["PATH"],
+                    **self.environment,
+                    "WABRIDGE_STATE_DIR": str(self.disk / "state"),
+                    "WABRIDGE_SESSION_DIR": str(self.disk / "sessions"),
+                    **more,
+                },
+                cwd=self.disk,  # no .env of the clone is read
+                stdout=log,
+                stderr=log,
+            )
+
+    def engines(self) -> list[psutil.Process]:
+        assert self.process is not None
+        return psutil.Process(self.process.pid).children()
+
+    def stop(self, how: signal.Signals = signal.SIGTERM, *, within_s: float = 20) -> int:
+        assert self.process is not None
+        children = self.engines() if self.process.poll() is None else []
+        self.process.send_signal(how)
+        code = self.process.wait(within_s)
+        gone, alive = psutil.wait_procs(children, timeout=5)
+        assert not alive, f"processes left behind: {alive}"
+        return code
+
+    def lose_disk(self) -> None:
+        """As on a new machine: nothing is left but the database."""
+        assert self.process is not None
+        assert self.process.poll() is not None, "stop it first"
+        self.disk = self.disk.with_name(self.disk.name + "-new")
+        self.disk.mkdir()
+
+
+@pytest.fixture
+def bridge_environment(stack: StackInfo, simulator: Simulator) -> dict[str, str]:
+    return {
+        "SUPABASE_URL": stack.url,
+        "SUPABASE_SERVICE_ROLE_KEY": stack.service_role_key,
+        "BAILEYS_AUTH_SECRET": AUTH_SECRET,
+        "WHATSAPP_SIMULATOR_URL": simulator.control_url,
+    }
+
+
+@pytest.fixture
+def bridge(bridge_environment: dict[str, str], tmp_path: Path) -> Iterator[BridgeProcess]:
+    """A running bridge of this test's own."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    process = BridgeProcess(bridge_environment, disk)
+    process.start()
+    try:
+        yield process
+    finally:
+        if process.process is not None and process.process.poll() is None:
+            process.stop(signal.SIGTERM)
+        if "Traceback" in process.log:
+            pytest.fail("the bridge logged a stack trace:\n" + process.log[-4000:])
+
+
+@dataclass
+class Frontend:
+    """A signed-in user of one workspace; everything goes through row level security."""
+
+    client: AsyncClient
+    tenant: Tenant
+
+    async def insert_account(self, nome: str = "Support", **settings: Any) -> str:
+        row = {"workspace_id": self.tenant.workspace_id, "nome": nome, "settings": settings}
+        answer = await self.client.table("integration_accounts").insert(row).execute()
+        return str(answer.data[0]["id"])
+
+    async def insert_command(self, account: str, type_: str, payload: Row, **more: Any) -> str:
+        row = {"integration_account_id": account, "type": type_, "payload": payload, **more}
+        answer = await self.client.table("commands").insert(row).execute()
+        return str(answer.data[0]["id"])
+
+    async def rows(self, table: str, **equals: Any) -> list[Row]:
+        query = self.client.table(table).select("*")
+        for column, value in equals.items():
+            query = query.eq(column, value)
+        return list((await query.execute()).data)
+
+    async def row(self, table: str, **equals: Any) -> Row:
+        found = await self.rows(table, **equals)
+        assert len(found) == 1, f"{len(found)} rows in {table}"
+        return found[0]
+
+    async def until_account(self, account: str, status: str, *, within_s: float = 20) -> Row:
+        return await until(
+            lambda: self.row("integration_accounts", id=account),
+            lambda row: row["status"] == status,
+            within_s=within_s,
+        )
+
+    async def until_command(self, command: str, *, within_s: float = 20) -> Row:
+        """The command's row once it is final."""
+        return await until(
+            lambda: self.row("commands", id=command),
+            lambda row: row["status"] not in ("pending", "running"),
+            within_s=within_s,
+        )
+
+    async def until_message(self, *, within_s: float = 20, **equals: Any) -> Row:
+        found = await until(
+            lambda: self.rows("messages", **equals), lambda rows: rows, within_s=within_s
+        )
+        assert len(found) == 1
+        return found[0]
+
+    async def send_text(self, account: str, to: str, text: str) -> Row:
+        """Insert the command, wait until it is final, return its row."""
+        command = await self.insert_command(
+            account, "send", {"to": to, "type": "text", "text": text}
+        )
+        return await self.until_command(command)
+
+
+async def sign_in(stack: StackInfo, tenant: Tenant) -> Frontend:
+    client = await acreate_client(stack.url, stack.anon_key)
+    await client.auth.sign_in_with_password({"email": tenant.email, "password": tenant.password})
+    return Frontend(client, tenant)
+
+
+@pytest.fixture
+async def frontend(stack: StackInfo) -> AsyncIterator[Frontend]:
+    signed_in = await sign_in(stack, new_tenant(stack))
+    yield signed_in
+    await signed_in.client.remove_all_channels()
+
+
+@pytest.fixture
+async def stranger(stack: StackInfo) -> AsyncIterator[Frontend]:
+    """A user of another workspace."""
+    signed_in = await sign_in(stack, new_tenant(stack))
+    yield signed_in
+    await signed_in.client.remove_all_channels()
+
+
+@dataclass
+class Linked:
+    """An account that is connected, its phone, and somebody to talk to."""
+
+    account: str
+    number: str
+    customer: str
+    frontend: Frontend
+    simulator: Simulator
+    counter: list[int] = field(default_factory=lambda: [0])
+
+    async def talk_both_ways(self) -> None:
+        """One message in and one out, with texts never used before, both decrypted at the end."""
+        self.counter[0] += 1
+        incoming, outgoing = (f"{way} {self.counter[0]} {secrets.token_hex(4)}" for way in "io")
+        await anyio.to_thread.run_sync(
+            lambda: self.simulator.send_text(self.customer, to=self.number, text=incoming)
+        )
+        row = await self.frontend.until_message(
+            integration_account_id=self.account, conteudo=incoming
+        )
+        assert row["from_me"] is False
+        command = await self.frontend.send_text(self.account, f"+{self.customer}", outgoing)
+        assert command["status"] == "done", command
+        await self.until_customer_got(outgoing)
+
+    async def until_customer_got(self, text: str) -> None:
+        got = await anyio.to_thread.run_sync(
+            lambda: self.simulator.wait_for_text(self.customer, text)
+        )
+        assert got["text"] == text
+
+
+async def link(frontend: Frontend, simulator: Simulator, *, within_s: float = 20) -> Linked:
+    """Insert an account, connect it by QR, let a new phone scan, wait for `connected`."""
+    number, customer = fresh_number(), fresh_number()
+    simulator.add_phone(number, "Shop")
+    simulator.add_phone(customer, "Maria")
+    account = await frontend.insert_account()
+    await frontend.insert_command(account, "connect", {"method": "qr"})
+    row = await until(
+        lambda: frontend.row("integration_accounts", id=account),
+        lambda row: row["last_qr"],
+        within_s=within_s,
+    )
+    await anyio.to_thread.run_sync(lambda: simulator.scan(number, row["last_qr"]))
+    await frontend.until_account(account, "connected", within_s=within_s)
+    return Linked(account, number, customer, frontend, simulator)
+
+
+@pytest.fixture
+async def linked(bridge: BridgeProcess, frontend: Frontend, simulator: Simulator) -> Linked:
+    return await link(frontend, simulator)

@@ -1,0 +1,86 @@
+"""Restarts of every kind, none of which asks for a QR."""
+
+from __future__ import annotations
+
+import signal
+
+import psutil
+import pytest
+
+from tests.acceptance.conftest import BridgeProcess, Linked, until
+
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
+
+
+async def came_back(linked: Linked) -> None:
+    """Connected again without a QR in between, and both directions decrypt."""
+    row = await linked.frontend.until_account(linked.account, "connected", within_s=30)
+    assert row["last_qr"] is None
+    for _ in range(3):
+        await linked.talk_both_ways()
+
+
+async def test_a_graceful_stop_and_start(bridge: BridgeProcess, linked: Linked) -> None:
+    await linked.talk_both_ways()
+    assert bridge.stop() == 0
+    linked.simulator.send_text(linked.customer, to=linked.number, text="during the deploy")
+    bridge.start()
+    await came_back(linked)
+    await linked.frontend.until_message(conteudo="during the deploy")
+
+
+async def test_a_graceful_stop_leaves_no_plaintext_session(
+    bridge: BridgeProcess, linked: Linked
+) -> None:
+    bridge.stop()
+    left = [p for p in bridge.disk.rglob("*") if p.is_file() and b"SQLite format" in p.read_bytes()]
+    assert left == []
+
+
+async def test_kill_9_of_the_engine(bridge: BridgeProcess, linked: Linked) -> None:
+    await linked.talk_both_ways()
+    before = (await linked.frontend.row("integration_accounts", id=linked.account))["last_connected_at"]
+    for engine in bridge.engines():
+        engine.kill()
+    await until(
+        lambda: linked.frontend.row("integration_accounts", id=linked.account),
+        lambda row: row["status"] == "connected" and row["last_connected_at"] != before,
+        within_s=30,
+    )
+    await came_back(linked)
+
+
+async def test_kill_9_of_the_parent(bridge: BridgeProcess, linked: Linked) -> None:
+    await linked.talk_both_ways()
+    engines = bridge.engines()
+    bridge.stop(signal.SIGKILL)
+    assert psutil.wait_procs(engines, timeout=5)[1] == [], "an engine outlived its parent"
+    linked.simulator.send_text(linked.customer, to=linked.number, text="while it was dead")
+    bridge.start()
+    await came_back(linked)
+    await linked.frontend.until_message(conteudo="while it was dead")
+
+
+async def test_an_empty_disk(bridge: BridgeProcess, linked: Linked) -> None:
+    await linked.talk_both_ways()
+    bridge.stop()
+    bridge.lose_disk()
+    bridge.start()
+    await came_back(linked)
+
+
+async def test_kill_9_and_an_empty_disk(bridge: BridgeProcess, linked: Linked) -> None:
+    for _ in range(5):
+        await linked.talk_both_ways()
+    bridge.stop(signal.SIGKILL)
+    bridge.lose_disk()
+    bridge.start()
+    await came_back(linked)
+
+
+async def test_the_bridge_works_without_realtime(
+    bridge: BridgeProcess, linked: Linked
+) -> None:
+    bridge.stop()
+    bridge.start(WABRIDGE_REALTIME="off")
+    await came_back(linked)
