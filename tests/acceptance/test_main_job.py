@@ -148,7 +148,9 @@ async def test_groups_carry_their_senders(linked: Linked) -> None:
     assert (conversation["kind"], conversation["lead_id"]) == ("group", None)
     assert second["conversation_id"] == conversation["id"]
 
-    command = await linked.frontend.send_text(linked.account, conversation["id"], "Obrigada a todos")
+    command = await linked.frontend.send_text(
+        linked.account, conversation["id"], "Obrigada a todos"
+    )
     assert command["status"] == "done"
     for person in (linked.customer, other):
         linked.simulator.wait_for_text(person, "Obrigada a todos")
@@ -172,9 +174,12 @@ async def test_a_second_tenant_sees_nothing_over_rest_or_realtime(
     assert foreign.changes == []
     for table in (*tables, "leads", "attachments", "message_receipts", "whatsapp_baileys_events"):
         assert await stranger.rows(table) == [], table
-    refused = await stranger.client.table("integration_accounts").update({"nome": "mine"}).eq(
-        "id", linked.account
-    ).execute()
+    refused = (
+        await stranger.client.table("integration_accounts")
+        .update({"nome": "mine"})
+        .eq("id", linked.account)
+        .execute()
+    )
     assert refused.data == []
 
     # the stranger's own feed works: silence above was not deafness

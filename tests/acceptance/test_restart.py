@@ -39,7 +39,9 @@ async def test_a_graceful_stop_leaves_no_plaintext_session(
 
 async def test_kill_9_of_the_engine(bridge: BridgeProcess, linked: Linked) -> None:
     await linked.talk_both_ways()
-    before = (await linked.frontend.row("integration_accounts", id=linked.account))["last_connected_at"]
+    before = (await linked.frontend.row("integration_accounts", id=linked.account))[
+        "last_connected_at"
+    ]
     for engine in bridge.engines():
         engine.kill()
     await until(
@@ -78,9 +80,7 @@ async def test_kill_9_and_an_empty_disk(bridge: BridgeProcess, linked: Linked) -
     await came_back(linked)
 
 
-async def test_the_bridge_works_without_realtime(
-    bridge: BridgeProcess, linked: Linked
-) -> None:
+async def test_the_bridge_works_without_realtime(bridge: BridgeProcess, linked: Linked) -> None:
     bridge.stop()
     bridge.start(WABRIDGE_REALTIME="off")
     await came_back(linked)
