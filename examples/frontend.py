@@ -146,7 +146,7 @@ async def send(client: AsyncClient, phones: SimulatedPhones, to: str, text: str)
 
 
 async def chat(client: AsyncClient, phones: SimulatedPhones) -> None:
-    """The customer writes back; then the conversations and their messages, as a frontend reads them."""
+    """The customer writes back; then the conversations, as a frontend reads them."""
     account = await first_account(client)
     if account is None:
         sys.exit("There is no account yet: run `connect` first.")
@@ -164,9 +164,8 @@ async def chat(client: AsyncClient, phones: SimulatedPhones) -> None:
         .execute()
     )
     for conversation in found.data:
-        print(
-            f"\n{conversation['nome']}  ({conversation['status']}, {conversation['nao_lidas']} unread)"
-        )
+        unread, status = conversation["nao_lidas"], conversation["status"]
+        print(f"\n{conversation['nome']}  ({status}, {unread} unread)")
         for m in sorted(conversation["messages"], key=lambda m: m["sent_at"]):
             who = "→" if m["from_me"] else f"{m['sender_nome']}:"
             print(f"  {m['sent_at'][11:19]}  {who} {m['conteudo']}  [{m['status']}]")

@@ -88,7 +88,7 @@ class BridgeProcess:
         children = self.engines() if self.process.poll() is None else []
         self.process.send_signal(how)
         code = self.process.wait(within_s)
-        gone, alive = psutil.wait_procs(children, timeout=5)
+        _, alive = psutil.wait_procs(children, timeout=5)
         assert not alive, f"processes left behind: {alive}"
         return code
 
