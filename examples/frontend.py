@@ -171,7 +171,7 @@ async def chat(client: AsyncClient, phones: SimulatedPhones) -> None:
             print(f"  {m['sent_at'][11:19]}  {who} {m['conteudo']}  [{m['status']}]")
 
 
-async def main() -> None:
+def arguments_of_the_command_line() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="What a frontend does, against the sandbox.")
     parser.add_argument("--env", default=".sandbox/env", help="file that the sandbox wrote")
     steps = parser.add_subparsers(dest="step", required=True)
@@ -184,6 +184,10 @@ async def main() -> None:
     if not Path(arguments.env).exists():
         sys.exit(f"{arguments.env} is not there: is the sandbox running? (make demo)")
     load_dotenv(arguments.env)
+    return arguments
+
+
+async def main(arguments: argparse.Namespace) -> None:
     client = await signed_in()
     phones = SimulatedPhones(os.environ["WHATSAPP_SIMULATOR_URL"])
     try:
@@ -199,4 +203,4 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    asyncio.run(main(arguments_of_the_command_line()))
