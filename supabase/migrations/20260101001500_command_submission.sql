@@ -1,0 +1,399 @@
+-- What happens when a row is inserted into `commands`: everything that can be known to be wrong is
+-- refused at once, with a sentence; and a `send` gets its message row, so that the thread shows it
+-- before WhatsApp does.
+
+create function whatsapp_private.payload_keys_problem(p_payload jsonb, p_required text[], p_optional text[])
+returns text
+language sql immutable
+set search_path = ''
+as $$
+  select coalesce(
+    (
+      select 'payload.' || required.key || ' is missing.'
+      from unnest(p_required) with ordinality as required (key, place)
+      where not p_payload ? required.key
+      order by required.place limit 1
+    ),
+    (
+      select 'payload has a key that is not known here: ' || quote_literal(left(given.key, 40)) || '.'
+      from jsonb_object_keys(p_payload) as given (key)
+      where given.key <> all (p_required || p_optional)
+      order by given.key limit 1
+    )
+  )
+$$;
+comment on function whatsapp_private.payload_keys_problem(jsonb, text[], text[]) is
+  'Which key of a payload is missing or unknown, in one sentence; null if none.';
+
+create function whatsapp_private.is_uuid(p_value text) returns boolean
+language sql immutable
+set search_path = ''
+as $$
+  select p_value ~* '^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$'
+$$;
+comment on function whatsapp_private.is_uuid(text) is 'Whether a text is a UUID in its usual form.';
+
+create function public.whatsapp_command_problem(type text, payload jsonb) returns text
+language plpgsql immutable
+set search_path = ''
+as $$
+declare
+  problem text;
+begin
+  if type is null then
+    return 'type is missing.';
+  elsif payload is null or jsonb_typeof(payload) <> 'object' then
+    return 'payload must be a JSON object.';
+  end if;
+
+  case type
+    when 'connect' then
+      if not payload ? 'method' then
+        return 'payload.method is missing.';
+      elsif payload -> 'method' = '"qr"' then
+        return whatsapp_private.payload_keys_problem(payload, array['method'], '{}');
+      elsif payload -> 'method' = '"code"' then
+        problem := whatsapp_private.payload_keys_problem(payload, array['method', 'phone'], '{}');
+        if problem is null and jsonb_typeof(payload -> 'phone') <> 'string' then
+          problem := 'payload.phone must be a string.';
+        end if;
+        return problem;
+      end if;
+      return 'payload.method must be "qr" or "code".';
+
+    when 'disconnect', 'logout' then
+      return whatsapp_private.payload_keys_problem(payload, '{}', '{}');
+
+    when 'send' then
+      if not payload ? 'type' then
+        return 'payload.type is missing.';
+      elsif jsonb_typeof(payload -> 'type') <> 'string' then
+        return 'payload.type must be a string.';
+      elsif payload ->> 'type' in ('image', 'video', 'document', 'audio', 'sticker', 'location', 'contact', 'poll') then
+        return 'Messages of type ' || (payload ->> 'type') || ' are not available in this version; "text" is.';
+      elsif payload ->> 'type' <> 'text' then
+        return 'payload.type must be "text".';
+      elsif payload ?| array['mentions', 'link_preview', 'quoted_message_id', 'simulate_typing'] then
+        return 'mentions, link_preview, quoted_message_id and simulate_typing are not available in this version.';
+      end if;
+      problem := whatsapp_private.payload_keys_problem(payload, array['to', 'type', 'text'], '{}');
+      if problem is not null then
+        return problem;
+      elsif jsonb_typeof(payload -> 'to') <> 'string' then
+        return 'payload.to must be a string.';
+      elsif jsonb_typeof(payload -> 'text') <> 'string' then
+        return 'payload.text must be a string.';
+      elsif payload ->> 'text' !~ '\S' then
+        return 'payload.text is empty.';
+      elsif char_length(payload ->> 'text') > 65536 then
+        return 'payload.text has more than 65,536 characters.';
+      end if;
+      return null;
+
+    when 'mark_read' then
+      problem := whatsapp_private.payload_keys_problem(payload, array['conversation_id'], array['until_message_id']);
+      if problem is not null then
+        return problem;
+      elsif jsonb_typeof(payload -> 'conversation_id') <> 'string'
+        or not whatsapp_private.is_uuid(payload ->> 'conversation_id') then
+        return 'payload.conversation_id must be the id of a conversation.';
+      elsif payload ? 'until_message_id' and (
+        jsonb_typeof(payload -> 'until_message_id') <> 'string'
+        or not whatsapp_private.is_uuid(payload ->> 'until_message_id')
+      ) then
+        return 'payload.until_message_id must be the id of a message.';
+      end if;
+      return null;
+
+    when 'edit', 'revoke', 'react', 'typing', 'check_numbers', 'sync_history', 'refresh_profile',
+      'group_create', 'group_update', 'group_participants', 'group_invite', 'group_leave',
+      'set_profile', 'block', 'unblock', 'reject_call'
+    then
+      return 'Commands of type ' || type || ' are not available in this version.';
+
+    else
+      return 'type is not known: ' || quote_literal(left(type, 40))
+        || '. Known are connect, disconnect, logout, send and mark_read.';
+  end case;
+end
+$$;
+comment on function public.whatsapp_command_problem(text, jsonb) is
+  'What is wrong with a command of this type and payload, in one sentence; null if nothing is. Does not look at any row.';
+revoke all on function public.whatsapp_command_problem(text, jsonb) from public, anon, authenticated, service_role;
+grant execute on function public.whatsapp_command_problem(text, jsonb) to authenticated, service_role;
+
+create function whatsapp_private.phone_digits(p_spelling text, p_country_code text) returns text
+language plpgsql immutable
+set search_path = ''
+as $$
+declare
+  spelling text := btrim(p_spelling);
+  digits text;
+  is_international boolean;
+begin
+  if char_length(spelling) > 64 then
+    return null;
+  end if;
+  spelling := regexp_replace(spelling, '^(tel|whatsapp):', '', 'i');
+  if spelling !~ '^\s*\+?[0-9\s().\-‐‑–/]+$' then
+    return null;
+  end if;
+  spelling := replace(spelling, '(0)', '');  -- +49 (0)151 …
+  is_international := spelling ~ '^\s*(\+|00)';
+  digits := regexp_replace(spelling, '[^0-9]', '', 'g');
+
+  if is_international then
+    digits := regexp_replace(digits, '^0+', '');
+  elsif digits ~ '^0' then
+    digits := p_country_code || regexp_replace(digits, '^0+', '');
+  elsif char_length(digits) >= 12 then
+    null;  -- too long for a number without its country
+  elsif p_country_code = '55' then
+    -- Brazil: area code and 8 digits, or area code and 9 digits that begin with 9
+    if char_length(digits) = 10 or (char_length(digits) = 11 and substr(digits, 3, 1) = '9') then
+      digits := p_country_code || digits;
+    end if;
+  elsif not (
+    starts_with(digits, p_country_code)
+    and char_length(digits) - char_length(p_country_code) >= 10
+  ) then
+    digits := p_country_code || digits;
+  end if;
+
+  if digits ~ '^[1-9][0-9]{7,14}$' then
+    return digits;
+  end if;
+  return null;
+end
+$$;
+comment on function whatsapp_private.phone_digits(text, text) is
+  'A phone number in any common spelling as digits with country code; null if it is none. Numbers without a country get the given one.';
+
+create function whatsapp_private.conversation_to_send_to(
+  p_account uuid, p_workspace uuid, p_country_code text, p_to text
+) returns uuid
+language plpgsql
+set search_path = ''
+as $$
+declare
+  target text := btrim(p_to);
+  named uuid;
+  found_kind text;
+  wanted_phone_jid text;
+  wanted_lid text;
+begin
+  if whatsapp_private.is_uuid(target) then
+    named := coalesce(
+      (select new_id from whatsapp_private.merged_rows where old_id = target::uuid and workspace_id = p_workspace),
+      target::uuid
+    );
+    select conversation.kind into found_kind from public.conversations as conversation
+    where conversation.id = named and conversation.integration_account_id = p_account;
+    if found_kind in ('direct', 'group') then
+      return named;
+    elsif found_kind is not null then
+      raise exception 'Messages cannot be sent to a conversation of kind %.', found_kind using errcode = '22023';
+    end if;
+    perform whatsapp_private.lock_identities(p_workspace, false);
+    if exists (select from public.leads where id = named and workspace_id = p_workspace) then
+      return whatsapp_private.keep_direct_conversation(p_account, p_workspace, named);
+    end if;
+    raise exception 'payload.to is not the id of a lead or conversation of this account.' using errcode = '22023';
+  end if;
+
+  if strpos(target, '@') > 0 then
+    if target ~ '^[1-9][0-9]{7,14}@(s\.whatsapp\.net|c\.us)$' then
+      wanted_phone_jid := split_part(target, '@', 1) || '@s.whatsapp.net';
+    elsif target ~ '^[0-9]{5,20}@lid$' then
+      wanted_lid := target;
+    elsif target ~ '^[0-9]{5,25}(-[0-9]{5,20})?@g\.us$' then
+      return whatsapp_private.keep_chat(p_account, p_workspace, target, 'group');
+    else
+      raise exception 'payload.to is not the JID of a person or a group.' using errcode = '22023';
+    end if;
+  else
+    wanted_phone_jid := whatsapp_private.phone_digits(target, p_country_code) || '@s.whatsapp.net';
+    if wanted_phone_jid is null then
+      raise exception 'payload.to is not a phone number, a JID, a lead id or a conversation id.'
+        using errcode = '22023';
+    end if;
+  end if;
+
+  perform whatsapp_private.lock_identities(p_workspace, not exists (
+    select from public.leads as lead
+    where lead.workspace_id = p_workspace
+      and (lead.whatsapp_wa_id = wanted_phone_jid or lead.lid = wanted_lid)
+  ));
+  return whatsapp_private.keep_direct_conversation(
+    p_account, p_workspace, whatsapp_private.keep_lead(p_workspace, wanted_phone_jid, wanted_lid, null)
+  );
+end
+$$;
+comment on function whatsapp_private.conversation_to_send_to(uuid, uuid, text, text) is
+  'The conversation that payload.to means, made if need be. Ids of other tenants are as unknown as those of nobody.';
+
+create function whatsapp_private.is_after_a_year(p_time timestamptz) returns boolean
+language sql stable
+set search_path = ''
+as $$ select not isfinite(p_time) or p_time > now() + interval '366 days' $$;
+comment on function whatsapp_private.is_after_a_year(timestamptz) is 'Whether a time is too far ahead to be meant.';
+
+-- security definer: makes leads, conversations and messages, which members may not
+create function whatsapp_private.submit_command() returns trigger
+language plpgsql security definer
+set search_path = ''
+as $$
+declare
+  -- the role of the request; current_user is the owner of this function
+  is_member constant boolean := current_setting('role', true) in ('anon', 'authenticated');
+  account public.integration_accounts;
+  country_code text;
+  problem text;
+  phone text;
+  conversation public.conversations;
+  named uuid;
+begin
+  select * into account from public.integration_accounts where id = new.integration_account_id;
+  if account.id is null
+    or new.workspace_id <> account.workspace_id
+    or (
+      is_member
+      and account.workspace_id not in (select public.whatsapp_workspaces_of_caller('viewer'))
+    )
+  then
+    raise exception 'integration_account_id is not one of your WhatsApp accounts.' using errcode = '22023';
+  end if;
+  if is_member and account.workspace_id not in (select public.whatsapp_workspaces_of_caller('agent')) then
+    raise exception 'Giving commands needs the role agent in this workspace.' using errcode = '42501';
+  end if;
+
+  problem := public.whatsapp_command_problem(new.type, new.payload);
+  if problem is not null then
+    raise exception '%', problem using errcode = '22023';
+  end if;
+  if char_length(new.idempotency_key) not between 1 and 200 then
+    raise exception 'idempotency_key needs 1 to 200 characters.' using errcode = '22023';
+  end if;
+  if new.priority not between -100 and 100 then
+    raise exception 'priority must be from -100 to 100.' using errcode = '22023';
+  end if;
+  new.run_at := coalesce(new.run_at, now());
+  if whatsapp_private.is_after_a_year(new.run_at) then
+    raise exception 'run_at must be within a year.' using errcode = '22023';
+  end if;
+  new.expires_at := coalesce(new.expires_at, greatest(new.run_at, now()) + interval '24 hours');
+  if whatsapp_private.is_after_a_year(new.expires_at - interval '24 hours') or new.expires_at <= now() then
+    raise exception 'expires_at must be in the future, and within a year.' using errcode = '22023';
+  end if;
+
+  new.id := coalesce(new.id, gen_random_uuid());
+  new.workspace_id := account.workspace_id;
+  new.created_by := case when is_member then auth.uid() else new.created_by end;
+  new.created_at := clock_timestamp();
+  new.priority := coalesce(new.priority, 0);
+  new.status := 'pending';
+  new.attempts := 0;
+  new.result := null;
+  new.error_code := null;
+  new.error_message := null;
+  new.conversation_id := null;
+  new.chat_jid := null;
+  new.message_id := null;
+  new.lease_epoch := null;
+  new.started_at := null;
+  new.finished_at := null;
+  country_code := whatsapp_private.settings_with_defaults(account.settings) ->> 'default_country_code';
+
+  if new.type = 'connect' and new.payload ? 'phone' then
+    phone := whatsapp_private.phone_digits(new.payload ->> 'phone', country_code);
+    if phone is null then
+      raise exception 'payload.phone is not a phone number.' using errcode = '22023';
+    end if;
+    new.payload := jsonb_set(new.payload, '{phone}', to_jsonb(phone));
+
+  elsif new.type = 'mark_read' then
+    named := (new.payload ->> 'conversation_id')::uuid;
+    select * into conversation from public.conversations
+    where integration_account_id = account.id
+      and id = coalesce(
+        (select new_id from whatsapp_private.merged_rows where old_id = named and workspace_id = account.workspace_id),
+        named
+      );
+    if conversation.id is null then
+      raise exception 'payload.conversation_id is not a conversation of this account.' using errcode = '22023';
+    end if;
+    if new.payload ? 'until_message_id' and not exists (
+      select from public.messages
+      where id = (new.payload ->> 'until_message_id')::uuid and conversation_id = conversation.id
+    ) then
+      raise exception 'payload.until_message_id is not a message of this conversation.' using errcode = '22023';
+    end if;
+    new.conversation_id := conversation.id;
+    new.chat_jid := conversation.chat_jid;
+
+  elsif new.type = 'send' then
+    -- one at a time per account from here on, so that a repeated insert is seen below
+    perform from whatsapp_private.message_counters where integration_account_id = account.id for update;
+    if exists (select from public.commands where id = new.id)
+      or exists (
+        select from public.commands
+        where integration_account_id = account.id and idempotency_key = new.idempotency_key
+      )
+    then
+      return new;  -- to be refused by its unique index, or skipped by `on conflict do nothing`
+    end if;
+    named := whatsapp_private.conversation_to_send_to(
+      account.id, account.workspace_id, country_code, new.payload ->> 'to'
+    );
+    select * into conversation from public.conversations where id = named;
+    new.conversation_id := conversation.id;
+    new.chat_jid := conversation.chat_jid;
+    new.message_id := gen_random_uuid();
+    with counter as (
+      update whatsapp_private.message_counters as counter
+      set last_seq = counter.last_seq + 1
+      where counter.integration_account_id = account.id
+      returning counter.last_seq
+    )
+    insert into public.messages (
+      id, workspace_id, integration_account_id, conversation_id, from_me, chat_jid, sender_id,
+      tipo, conteudo, status, sent_at, command_id, seq
+    )
+    select new.message_id, account.workspace_id, account.id, conversation.id, true,
+      conversation.chat_jid, account.instance_id, 'text', new.payload ->> 'text', 'pending',
+      greatest(new.run_at, now()), new.id, counter.last_seq
+    from counter;
+  end if;
+  return new;
+end
+$$;
+comment on function whatsapp_private.submit_command() is
+  'Trigger: refuses a bad command with a sentence, fills in what the bridge needs, and makes the message row of a send.';
+create trigger commands_are_checked_and_prepared
+  before insert on public.commands
+  for each row execute function whatsapp_private.submit_command();
+
+-- security definer: members may cancel a command, and not write messages
+create function whatsapp_private.cancel_command() returns trigger
+language plpgsql security definer
+set search_path = ''
+as $$
+begin
+  if old.status <> 'pending' then
+    raise exception 'Only a pending command can be cancelled.' using errcode = '22023';
+  end if;
+  new.finished_at := now();
+  update public.messages set status = 'failed', error_code = 'cancelled'
+  where id = old.message_id and status = 'pending';
+  return new;
+end
+$$;
+comment on function whatsapp_private.cancel_command() is
+  'Trigger: a cancelled send takes its message row along.';
+create trigger commands_are_cancelled_with_their_message
+  before update of status on public.commands
+  for each row when (new.status = 'cancelled' and old.status is distinct from 'cancelled')
+  execute function whatsapp_private.cancel_command();
+
+revoke all on all functions in schema whatsapp_private from public, anon, authenticated;
+grant execute on all functions in schema whatsapp_private to service_role;

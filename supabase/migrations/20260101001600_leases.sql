@@ -1,0 +1,213 @@
+-- Which host runs which account. Times are those of the database: hosts' clocks do not matter.
+
+create function whatsapp_private.fence(p_worker uuid, p_account uuid, p_epoch bigint) returns uuid
+language plpgsql
+set search_path = ''
+as $$
+declare
+  session record;
+begin
+  select lease_owner, lease_epoch, lease_expires_at into session
+  from public.whatsapp_baileys_sessions
+  where integration_account_id = p_account
+  for no key update;  -- excludes other writers and a change of hands, not a claim
+  -- after the lock: the lease may have run out while waiting for it
+  if session.lease_owner is distinct from p_worker
+    or session.lease_epoch is distinct from p_epoch
+    or session.lease_expires_at is null
+    or session.lease_expires_at <= clock_timestamp()
+  then
+    raise exception 'This worker does not hold the account any more.' using errcode = 'WB001';
+  end if;
+  return (select workspace_id from public.integration_accounts where id = p_account);
+end
+$$;
+comment on function whatsapp_private.fence(uuid, uuid, bigint) is
+  'Until the end of the transaction nobody else writes for the account; WB001 unless this lease is valid. Returns the workspace.';
+
+create function public.bridge_register_worker(p_worker uuid, p_info jsonb) returns jsonb
+language plpgsql
+set search_path = ''
+as $$
+begin
+  if p_worker is null then
+    raise exception 'A worker needs an id.' using errcode = '22023';
+  end if;
+  insert into public.bridge_workers as worker (id, hostname, version, pid, capacity)
+  values (
+    p_worker, p_info ->> 'hostname', p_info ->> 'version',
+    (p_info ->> 'pid')::integer, (p_info ->> 'capacity')::integer
+  )
+  on conflict (id) do update set
+    hostname = excluded.hostname,
+    version = excluded.version,
+    pid = excluded.pid,
+    capacity = excluded.capacity,
+    load = '{}',
+    started_at = now(),
+    last_seen_at = now();
+  update public.whatsapp_baileys_sessions
+  set lease_owner = null, lease_expires_at = null
+  where lease_owner = p_worker;
+  return jsonb_build_object(
+    'server_time', clock_timestamp(),
+    'schema_version', whatsapp_private.schema_version()
+  );
+end
+$$;
+comment on function public.bridge_register_worker(uuid, jsonb) is
+  'A bridge starts: notes who it is ({hostname, version, pid, capacity}) and gives up leases of its earlier run. Returns {server_time, schema_version}.';
+
+create function public.bridge_heartbeat(p_worker uuid, p_load jsonb) returns void
+language plpgsql
+set search_path = ''
+as $$
+begin
+  update public.bridge_workers
+  set last_seen_at = clock_timestamp(), load = coalesce(p_load, '{}')
+  where id = p_worker;
+  if not found then
+    raise exception 'This worker is not registered.' using errcode = 'WB003';
+  end if;
+  perform public.whatsapp_prune_events();
+  delete from public.bridge_workers where last_seen_at < now() - interval '7 days';
+end
+$$;
+comment on function public.bridge_heartbeat(uuid, jsonb) is
+  'A bridge is alive and this busy. Also prunes what is too old. WB003 if it must register first.';
+
+create function public.bridge_hold_leases(p_worker uuid, p_capacity integer, p_lease_s integer)
+returns table (
+  account_id uuid,
+  workspace_id uuid,
+  lease_epoch bigint,
+  desired text,
+  status text,
+  settings jsonb,
+  has_auth_state boolean,
+  generation bigint,
+  previous_owner uuid
+)
+language plpgsql
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+  lease_time constant interval := make_interval(secs => p_lease_s);
+  held integer;
+  claimed_ids uuid[];
+  claimed_from uuid[];
+begin
+  if p_lease_s not between 1 and 3600 or p_capacity < 0 or p_capacity is null or p_lease_s is null then
+    raise exception 'A lease lasts 1 to 3600 seconds, and a capacity is not negative.' using errcode = '22023';
+  end if;
+  if not exists (select from public.bridge_workers where id = p_worker) then
+    raise exception 'This worker is not registered.' using errcode = 'WB003';
+  end if;
+
+  -- what needs nobody any more goes; the rest is renewed, in one order so that no two wait in a ring
+  with mine as materialized (
+    select session.id, session.lease_expires_at,
+      session.desired = 'running' or session.integration_account_id in (
+        select command.integration_account_id from public.commands as command
+        where command.status = 'pending' and command.run_at <= now()
+        union all
+        select command.integration_account_id from public.commands as command where command.status = 'running'
+      ) as is_needed
+    from public.whatsapp_baileys_sessions as session
+    where session.lease_owner = p_worker
+    order by session.id
+    for no key update
+  )
+  update public.whatsapp_baileys_sessions as session
+  set lease_owner = case when mine.is_needed then p_worker end,
+    lease_expires_at = case when mine.is_needed then clock_timestamp() + lease_time end
+  from mine
+  where session.id = mine.id
+    and session.lease_owner = p_worker
+    and (not mine.is_needed or mine.lease_expires_at > clock_timestamp());
+
+  select count(*) into held from public.whatsapp_baileys_sessions as session
+  where session.lease_owner = p_worker and session.lease_expires_at > clock_timestamp();
+
+  if held < p_capacity then
+    with free as materialized (
+      select session.id, session.integration_account_id, coalesce(session.lease_owner, session.last_owner) as previous_owner
+      from public.whatsapp_baileys_sessions as session
+      where (session.lease_owner is null or session.lease_expires_at <= clock_timestamp())
+        and (
+          session.desired = 'running' or session.integration_account_id in (
+            select command.integration_account_id from public.commands as command
+            where command.status = 'pending' and command.run_at <= now()
+            union all
+            select command.integration_account_id from public.commands as command where command.status = 'running'
+          )
+        )
+      -- first what ran here before: the disk may still have it
+      order by session.last_owner is distinct from p_worker, session.lease_expires_at nulls last, session.id
+      limit p_capacity - held
+      for update skip locked  -- the strong lock waits for claims of the old lease: none is overlooked later
+    ),
+    taken as (
+      update public.whatsapp_baileys_sessions as session
+      set lease_owner = p_worker,
+        last_owner = p_worker,
+        lease_epoch = session.lease_epoch + 1,
+        lease_expires_at = clock_timestamp() + lease_time
+      from free
+      where session.id = free.id
+      returning session.integration_account_id, free.previous_owner
+    )
+    select array_agg(taken.integration_account_id), array_agg(taken.previous_owner)
+    into claimed_ids, claimed_from
+    from taken;
+  end if;
+
+  return query
+  select account.id, account.workspace_id, session.lease_epoch, session.desired, account.status,
+    whatsapp_private.settings_with_defaults(account.settings), session.auth_state is not null,
+    session.generation, claimed.previous_owner
+  from public.whatsapp_baileys_sessions as session
+  join public.integration_accounts as account on account.id = session.integration_account_id
+  left join unnest(claimed_ids, claimed_from) as claimed (account_id, previous_owner)
+    on claimed.account_id = account.id
+  where session.lease_owner = p_worker and session.lease_expires_at > clock_timestamp()
+  order by account.id;
+end
+$$;
+comment on function public.bridge_hold_leases(uuid, integer, integer) is
+  'Renews the valid leases of a worker, releases those of accounts that need no host, claims free or expired ones up to its capacity (epoch + 1), and returns all it holds. previous_owner is set for those claimed now. WB003 if it must register first.';
+
+create function public.bridge_release_leases(p_worker uuid, p_accounts uuid[]) returns void
+language sql
+set search_path = ''
+as $$
+  with mine as materialized (
+    select session.id from public.whatsapp_baileys_sessions as session
+    where session.lease_owner = p_worker and session.integration_account_id = any (p_accounts)
+    order by session.id
+    for no key update
+  )
+  update public.whatsapp_baileys_sessions as session
+  set lease_owner = null, lease_expires_at = null
+  from mine
+  where session.id = mine.id and session.lease_owner = p_worker
+$$;
+comment on function public.bridge_release_leases(uuid, uuid[]) is
+  'Gives up leases of a worker, so that others need not wait for their end. Those of others are left alone.';
+
+do $$
+declare
+  function regprocedure;
+begin
+  foreach function in array array[
+    'public.bridge_register_worker(uuid, jsonb)', 'public.bridge_heartbeat(uuid, jsonb)',
+    'public.bridge_hold_leases(uuid, integer, integer)', 'public.bridge_release_leases(uuid, uuid[])'
+  ]::regprocedure[] loop
+    execute format('revoke all on function %s from public, anon, authenticated, service_role', function);
+    execute format('grant execute on function %s to service_role', function);
+  end loop;
+end
+$$;
+revoke all on all functions in schema whatsapp_private from public, anon, authenticated;
+grant execute on all functions in schema whatsapp_private to service_role;

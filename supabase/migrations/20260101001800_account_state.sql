@@ -1,0 +1,194 @@
+-- What the bridge writes about an account: its face, and its sealed session.
+
+create function public.bridge_update_account(p_worker uuid, p_account uuid, p_epoch bigint, p_changes jsonb)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  allowed constant text[] := array[
+    'status', 'status_reason', 'status_detail', 'next_action', 'retry_at', 'numero', 'instance_id', 'lid',
+    'last_qr', 'qr_expires_at', 'pairing_code', 'last_connected_at', 'last_seen_at', 'phone_last_seen_at',
+    'timelock_until', 'sync_status', 'sync_progress', 'sync_error', 'desired'
+  ];
+  unknown_key text;
+  changes jsonb;
+  was public.integration_accounts;
+  becomes public.integration_accounts;
+begin
+  if p_changes is null or jsonb_typeof(p_changes) <> 'object' then
+    raise exception 'Changes are a JSON object.' using errcode = '22023';
+  end if;
+  select key into unknown_key from jsonb_object_keys(p_changes) as key where key <> all (allowed) limit 1;
+  if unknown_key is not null then
+    raise exception 'The bridge does not write the column %.', quote_literal(unknown_key) using errcode = '22023';
+  end if;
+  perform whatsapp_private.fence(p_worker, p_account, p_epoch);
+
+  select jsonb_object_agg(
+    key,
+    case when value = '"now"' and (key like '%\_at' or key like '%\_until') then to_jsonb(clock_timestamp()) else value end
+  ) into changes
+  from jsonb_each(p_changes)
+  where key <> 'desired';
+
+  select * into was from public.integration_accounts where id = p_account for no key update;
+  becomes := jsonb_populate_record(was, coalesce(changes, '{}'));
+  if becomes is distinct from was then
+    update public.integration_accounts
+    set status = becomes.status,
+      status_reason = becomes.status_reason,
+      status_detail = becomes.status_detail,
+      next_action = becomes.next_action,
+      retry_at = becomes.retry_at,
+      numero = becomes.numero,
+      instance_id = becomes.instance_id,
+      lid = becomes.lid,
+      last_qr = becomes.last_qr,
+      qr_expires_at = becomes.qr_expires_at,
+      pairing_code = becomes.pairing_code,
+      last_connected_at = becomes.last_connected_at,
+      last_seen_at = becomes.last_seen_at,
+      phone_last_seen_at = becomes.phone_last_seen_at,
+      timelock_until = becomes.timelock_until,
+      sync_status = becomes.sync_status,
+      sync_progress = becomes.sync_progress,
+      sync_error = becomes.sync_error
+    where id = p_account;
+  end if;
+  if p_changes ? 'desired' then
+    update public.whatsapp_baileys_sessions
+    set desired = p_changes ->> 'desired'
+    where integration_account_id = p_account and desired is distinct from p_changes ->> 'desired';
+  end if;
+exception
+  when data_exception or integrity_constraint_violation then
+    raise exception 'The account cannot be changed like this: %.', sqlerrm using errcode = '22023';
+end
+$$;
+comment on function public.bridge_update_account(uuid, uuid, bigint, jsonb) is
+  'Sets columns of an account, and desired of its session. Times are ISO 8601 or "now", null clears; what does not differ is not written. 22023 for anything else, WB001 if the lease is lost.';
+
+create function public.bridge_load_session(p_worker uuid, p_account uuid, p_epoch bigint) returns jsonb
+language plpgsql
+set search_path = ''
+as $$
+begin
+  perform whatsapp_private.fence(p_worker, p_account, p_epoch);
+  return (
+    select jsonb_build_object(
+      'generation', session.generation,
+      'auth_state', session.auth_state,
+      'deltas', coalesce(
+        (
+          select jsonb_agg(
+            jsonb_build_object('generation', delta.generation, 'delta', delta.delta) order by delta.generation
+          )
+          from public.whatsapp_baileys_auth_deltas as delta
+          where delta.integration_account_id = p_account
+        ),
+        '[]'
+      )
+    )
+    from public.whatsapp_baileys_sessions as session
+    where session.integration_account_id = p_account
+  );
+end
+$$;
+comment on function public.bridge_load_session(uuid, uuid, bigint) is
+  'The sealed session: {generation, auth_state or null, deltas: [{generation, delta}] in order}. WB001 if the lease is lost.';
+
+create function whatsapp_private.advance_generation(p_account uuid, p_generation bigint) returns void
+language plpgsql
+set search_path = ''
+as $$
+begin
+  update public.whatsapp_baileys_sessions
+  set generation = p_generation
+  where integration_account_id = p_account and generation + 1 = p_generation;
+  if not found then
+    raise exception 'The session was saved by somebody else meanwhile: generation % does not come next.', p_generation
+      using errcode = 'WB002';
+  end if;
+end
+$$;
+comment on function whatsapp_private.advance_generation(uuid, bigint) is
+  'Compare and set: WB002 unless this generation comes next.';
+
+create function public.bridge_save_session(
+  p_worker uuid, p_account uuid, p_epoch bigint, p_generation bigint, p_auth_state jsonb
+) returns void
+language plpgsql
+set search_path = ''
+as $$
+begin
+  if p_auth_state is null or jsonb_typeof(p_auth_state) <> 'object' then
+    raise exception 'A sealed session is a JSON object.' using errcode = '22023';
+  end if;
+  perform whatsapp_private.fence(p_worker, p_account, p_epoch);
+  perform whatsapp_private.advance_generation(p_account, p_generation);
+  update public.whatsapp_baileys_sessions set auth_state = p_auth_state where integration_account_id = p_account;
+  delete from public.whatsapp_baileys_auth_deltas where integration_account_id = p_account;
+end
+$$;
+comment on function public.bridge_save_session(uuid, uuid, bigint, bigint, jsonb) is
+  'Saves the sealed session whole, as this generation. WB002 unless it comes next, WB001 if the lease is lost.';
+
+create function public.bridge_save_session_delta(
+  p_worker uuid, p_account uuid, p_epoch bigint, p_generation bigint, p_delta jsonb
+) returns void
+language plpgsql
+set search_path = ''
+as $$
+begin
+  if p_delta is null or jsonb_typeof(p_delta) <> 'object' then
+    raise exception 'A sealed change is a JSON object.' using errcode = '22023';
+  end if;
+  perform whatsapp_private.fence(p_worker, p_account, p_epoch);
+  perform whatsapp_private.advance_generation(p_account, p_generation);
+  if not exists (
+    select from public.whatsapp_baileys_sessions
+    where integration_account_id = p_account and auth_state is not null
+  ) then
+    raise exception 'There is no saved session that this could change.' using errcode = '22023';
+  end if;
+  insert into public.whatsapp_baileys_auth_deltas (integration_account_id, generation, delta)
+  values (p_account, p_generation, p_delta);
+end
+$$;
+comment on function public.bridge_save_session_delta(uuid, uuid, bigint, bigint, jsonb) is
+  'Saves a sealed change of the session, as this generation. WB002 unless it comes next, WB001 if the lease is lost.';
+
+create function public.bridge_destroy_session(p_worker uuid, p_account uuid, p_epoch bigint) returns void
+language plpgsql
+set search_path = ''
+as $$
+begin
+  perform whatsapp_private.fence(p_worker, p_account, p_epoch);
+  update public.whatsapp_baileys_sessions
+  set auth_state = null, desired = 'stopped', generation = generation + 1
+  where integration_account_id = p_account;
+  delete from public.whatsapp_baileys_auth_deltas where integration_account_id = p_account;
+end
+$$;
+comment on function public.bridge_destroy_session(uuid, uuid, bigint) is
+  'The device was unlinked: forgets its keys for good and stops the account. The generation goes on, so that none is used twice.';
+
+do $$
+declare
+  function regprocedure;
+begin
+  foreach function in array array[
+    'public.bridge_update_account(uuid, uuid, bigint, jsonb)',
+    'public.bridge_load_session(uuid, uuid, bigint)',
+    'public.bridge_save_session(uuid, uuid, bigint, bigint, jsonb)',
+    'public.bridge_save_session_delta(uuid, uuid, bigint, bigint, jsonb)',
+    'public.bridge_destroy_session(uuid, uuid, bigint)'
+  ]::regprocedure[] loop
+    execute format('revoke all on function %s from public, anon, authenticated, service_role', function);
+    execute format('grant execute on function %s to service_role', function);
+  end loop;
+end
+$$;
+revoke all on all functions in schema whatsapp_private from public, anon, authenticated;
+grant execute on all functions in schema whatsapp_private to service_role;
