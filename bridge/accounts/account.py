@@ -1,0 +1,384 @@
+"""One account on this host: what it is to do now, and what commands ask of it.
+
+The loop in `run` is the only one that opens sessions. Requests (`connect`, `disconnect`, `logout`)
+change the goal, wake the loop, and wait for what the row shows then.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from enum import StrEnum
+
+import anyio
+from loguru import logger
+
+from bridge.accounts.face import Face
+from bridge.accounts.ledger import SendLedger
+from bridge.accounts.lifecycle import TRANSITIONS, Next, Occurrence
+from bridge.accounts.session import Ended, LiveSession, Mode, Surroundings
+from bridge.accounts.settling import finish_send, settle_commands
+from bridge.engine.host import EngineDied, PairByCode, PairByQr
+from bridge.errors import CommandError
+from bridge.ids import AccountId, CommandId, Jid, WhatsAppMessageId
+from bridge.states import AccountStatus, Desired
+from bridge.supabase.patience import Backoff, until_available
+from bridge.supabase.rpc import Lease, Unread
+
+CONNECT_WAIT_S = 45.0
+STOP_WAIT_S = 15.0
+LOGOUT_CONNECT_S = 20.0
+LOGOUT_ANSWER_S = 10.0
+FIRST_RETRY_S = 2.0
+MOST_RETRY_S = 300.0
+# A connection that held so long ends a row of failures.
+STEADY_S = 60.0
+
+
+class Goal(StrEnum):
+    """What the loop does next."""
+
+    REST = "rest"
+    REPLAY = "replay"
+    RESUME = "resume"
+    PAIR = "pair"
+
+
+class NotConnected(CommandError):
+    """The account cannot send now."""
+
+    code = "not_connected"
+
+
+class Account:
+    """Runs under one lease, from when it was taken until it is lost or given back."""
+
+    def __init__(self, around: Surroundings, lease: Lease, lease_until: float) -> None:
+        self.id: AccountId = lease.account_id
+        self.epoch = lease.lease_epoch
+        self._around = around
+        self._lease = lease
+        self._lease_until = lease_until
+        self._face = Face(around.rpc, self.id, self.epoch, lease.status)
+        self._ledger = SendLedger()
+        self._has_auth = lease.has_auth_state
+        self._goal = Goal.REST
+        self._pairing: PairByQr | PairByCode | None = None
+        self._live: LiveSession | None = None
+        self._settled = False
+        self._stopping = False
+        self._logging_out = False
+        self._woken = anyio.Event()
+        self._rested = anyio.Event()
+        self._deciding = anyio.Lock()
+        self._backoff = Backoff(FIRST_RETRY_S, MOST_RETRY_S, least_s=0.5)
+        local = around.host.local_state(self.id)
+        self._known_epoch = local.epoch if local is not None else None
+
+    @property
+    def status(self) -> AccountStatus:
+        """As its row says."""
+        return self._face.status
+
+    async def run(self) -> None:
+        """Live until `stop`, or until cancelled because the lease is lost.
+
+        Raises:
+            LeaseLost: the database says so.
+        """
+        try:
+            await self._begin()
+            while not self._stopping:
+                if self._goal is Goal.REST:
+                    await self._rest()
+                else:
+                    await self._session()
+            await self._say_stopped()
+        finally:
+            self._let_go_of_sends()
+
+    def stop(self) -> None:
+        """End gracefully: `run` returns when everything is recorded, saved and told."""
+        self._stopping = True
+        if self._live is not None:
+            self._live.stop()
+        self._wake()
+
+    def renewed(self, lease_until: float) -> None:
+        """The lease holds until then (monotonic seconds)."""
+        self._lease_until = lease_until
+        if self._live is not None:
+            self._live.renewed(lease_until)
+
+    # ------------------------------------------------------------------ requests of commands
+
+    async def connect(self, pairing: PairByQr | PairByCode) -> AccountStatus:
+        """Be connected, or show something to link a phone with; returns the status then.
+
+        Raises:
+            CommandError: with the reason, if the account comes to rest instead.
+        """
+        async with self._deciding:
+            if self._live is not None and self._live.connected:
+                return AccountStatus.CONNECTED
+            shown = self._face.status is AccountStatus.QR_REQUIRED and self._goal is Goal.PAIR
+            if shown and self._pairing == pairing and pairing == PairByQr():
+                return self._face.status
+            turn = self._face.turn
+            await self._face.want(Desired.RUNNING)
+            self._backoff.reset()
+            self._pairing = pairing
+            goal = Goal.RESUME if self._has_auth else Goal.PAIR
+            if self._live is not None and (goal is Goal.PAIR or self._goal is not goal):
+                self._live.stop()
+            self._goal = goal
+            self._wake()
+        with anyio.move_on_after(CONNECT_WAIT_S):
+            came = await self._face.until_shown(_decides, after=turn)
+            if TRANSITIONS[came].then is not Next.STAY:
+                raise CommandError(self._face.sentence, code=came.value)
+        return self._face.status
+
+    async def disconnect(self) -> None:
+        """Close the session and keep the credentials."""
+        await self._come_to_rest()
+        async with self._deciding:
+            if self._face.status is not AccountStatus.LOGGED_OUT:
+                await self._face.show(Occurrence.DISCONNECTED_BY_USER)
+
+    async def logout(self) -> bool:
+        """Unlink the device and destroy the credentials; whether WhatsApp was told.
+
+        An account that cannot be connected in time is forgotten here all the same.
+        """
+        self._logging_out = True
+        try:
+            if self._has_auth and await self._unlinked_at_whatsapp():
+                return True
+            await self._come_to_rest()
+            async with self._deciding:
+                had_auth = self._has_auth
+                await self._forget()
+                await self._face.show(
+                    Occurrence.LOGGED_OUT_BY_USER,
+                    sentence=(
+                        "Logged out here, but WhatsApp could not be told: remove the device on "
+                        "the phone, under Linked devices."
+                        if had_auth
+                        else None
+                    ),
+                )
+            return not had_auth
+        finally:
+            self._logging_out = False
+
+    async def send_text(
+        self, command: CommandId, to: Jid, text: str, *, retry_in_s: float | None
+    ) -> None:
+        """Hand a text to WhatsApp; returns when its outcome is recorded (or will never come).
+
+        Raises:
+            NotConnected: nothing was sent.
+            CommandError: the engine did not take it.
+        """
+        live = self._ready()
+        assert live.session is not None
+        entry = self._ledger.hand_over(command, retry_in_s)
+        try:
+            await live.session.send_text(command, to, text)
+        except CommandError:
+            self._ledger.take_back(command)
+            raise
+        except EngineDied:
+            logger.info("The engine died during a send; its journal will tell the outcome")
+        await entry.settled.wait()
+
+    async def mark_read(self, unread: Sequence[Unread]) -> None:
+        """Tell WhatsApp that messages were read.
+
+        Raises:
+            NotConnected: nothing was told.
+            CommandError: WhatsApp refused.
+        """
+        live = self._ready()
+        assert live.session is not None
+        by_sender: dict[tuple[Jid, Jid], list[WhatsAppMessageId]] = {}
+        for message in unread:
+            key = (message.chat_jid, message.sender_jid)
+            by_sender.setdefault(key, []).append(message.whatsapp_message_id)
+        for (chat, sender), ids in by_sender.items():
+            await live.session.mark_read(chat, sender, ids, time.time())
+
+    @property
+    def own_jid(self) -> Jid | None:
+        """Own phone address, while connected."""
+        live = self._live
+        return Jid(live.phone_jid) if live is not None and live.phone_jid else None
+
+    def _ready(self) -> LiveSession:
+        if self._live is not None and self._live.ready:
+            return self._live
+        if self._goal is Goal.REST:
+            raise NotConnected(
+                "The account is not connected: insert a `connect` command first.", retryable=False
+            )
+        raise NotConnected("The account is connecting.", retryable=True)
+
+    # ------------------------------------------------------------------ the loop
+
+    async def _begin(self) -> None:
+        wanted = self._lease.desired is Desired.RUNNING
+        if wanted and self._has_auth:
+            self._goal = Goal.RESUME
+            return
+        if self.id in self._around.host.accounts_with_unrecorded_events():
+            self._goal = Goal.REPLAY
+        else:
+            await self._settle_at_rest()
+        if wanted:
+            await self._face.show(Occurrence.PAIRING_INTERRUPTED)
+
+    async def _rest(self) -> None:
+        woken = self._woken
+        await self._give_up_sends()
+        self._rested.set()
+        await woken.wait()
+        self._rested = anyio.Event()
+
+    async def _session(self) -> None:
+        goal = self._goal
+        pairing = self._pairing if goal is Goal.PAIR else None
+        if goal is not Goal.REPLAY:
+            await self._face.show(Occurrence.STARTING)
+        if goal is not self._goal or self._stopping:
+            return
+        live = LiveSession(
+            self._around,
+            self.id,
+            self.epoch,
+            self._face,
+            self._ledger,
+            mode=Mode(goal.value),
+            pairing=pairing,
+            lease_until=self._lease_until,
+            known_epoch=self._known_epoch,
+            settle=not self._settled,
+        )
+        self._live = live
+        try:
+            ended = await live.run()
+        finally:
+            self._live = None
+            self._has_auth = self._has_auth or (goal is Goal.PAIR and live.linked)
+        self._settled = self._settled or live.settled.is_set()
+        if live.connected_for_s > STEADY_S:
+            self._backoff.reset()
+        if goal is Goal.REPLAY and self._goal is Goal.REPLAY:
+            self._goal = Goal.REST
+            if not self._settled:
+                await self._settle_at_rest()
+        elif ended.occurrence is not None:
+            await self._after(goal, ended)
+
+    async def _after(self, goal: Goal, ended: Ended) -> None:
+        occurrence = ended.occurrence
+        assert occurrence is not None
+        pause_s: float | None = None
+        async with self._deciding:
+            if goal is Goal.PAIR and TRANSITIONS[occurrence].then is Next.RETRY:
+                if not self._has_auth:
+                    occurrence = Occurrence.PAIRING_FAILED
+                elif self._goal is Goal.PAIR:
+                    self._goal = Goal.RESUME
+            match TRANSITIONS[occurrence].then:
+                case Next.RETRY:
+                    pause_s = self._backoff.next_delay_s()
+                    await self._face.show(occurrence, sentence=ended.sentence, retry_in_s=pause_s)
+                case Next.FORGET:
+                    if self._logging_out:
+                        occurrence = Occurrence.LOGGED_OUT_BY_USER
+                    self._goal = Goal.REST
+                    await self._forget()
+                    await self._face.show(occurrence)
+                case _:
+                    self._goal = Goal.REST
+                    await self._face.show(
+                        occurrence, sentence=ended.sentence, retry_in_s=ended.retry_after_s
+                    )
+        if pause_s is not None and not self._stopping:
+            with anyio.move_on_after(pause_s):
+                await self._woken.wait()
+
+    async def _say_stopped(self) -> None:
+        if self._goal is Goal.PAIR and not self._has_auth:
+            await self._face.show(Occurrence.PAIRING_INTERRUPTED)
+        elif self._goal in (Goal.RESUME, Goal.PAIR):
+            await self._face.show(Occurrence.BRIDGE_STOPPED)
+
+    # ------------------------------------------------------------------ steps
+
+    def _wake(self) -> None:
+        self._woken.set()
+        self._woken = anyio.Event()
+
+    async def _come_to_rest(self) -> None:
+        async with self._deciding:
+            self._goal = Goal.REST
+            if self._live is not None:
+                self._live.stop()
+            self._wake()
+        with anyio.move_on_after(STOP_WAIT_S):
+            await self._rested.wait()
+
+    async def _unlinked_at_whatsapp(self) -> bool:
+        turn = self._face.turn
+        if self._live is None or not self._live.connected:
+            async with self._deciding:
+                self._goal = Goal.RESUME
+                self._backoff.reset()
+                self._wake()
+            with anyio.move_on_after(LOGOUT_CONNECT_S):
+                await self._face.until_shown(_decides, after=turn)
+        live = self._live
+        if live is None or not live.connected or live.session is None:
+            return self._face.reason is Occurrence.LOGGED_OUT_BY_USER
+        try:
+            with anyio.fail_after(LOGOUT_ANSWER_S):
+                await live.session.logout()
+                await self._face.until_shown(
+                    lambda shown: shown is Occurrence.LOGGED_OUT_BY_USER, after=turn
+                )
+        except (CommandError, EngineDied, TimeoutError):
+            return False
+        return True
+
+    async def _forget(self) -> None:
+        await until_available(
+            lambda: self._around.rpc.destroy_session(self.id, self.epoch), what="destroy session"
+        )
+        await self._around.host.forget(self.id)
+        self._has_auth = False
+
+    async def _settle_at_rest(self) -> None:
+        await settle_commands(self._around.rpc, self.id, self.epoch, None)
+        self._settled = True
+
+    async def _give_up_sends(self) -> None:
+        """Without a session nobody will hear of these: they may have left."""
+        for command in {*self._ledger.started(), *self._ledger.unstarted()}:
+            await finish_send(self._around.rpc, self.id, self.epoch, command, "unknown")
+            self._ledger.take_back(command)
+
+    def _let_go_of_sends(self) -> None:
+        """Who waits for an outcome here must not wait for ever; the next holder settles."""
+        for command in {*self._ledger.started(), *self._ledger.unstarted()}:
+            self._ledger.take_back(command)
+
+
+def _decides(occurrence: Occurrence) -> bool:
+    """Whether a request to connect has its answer."""
+    transition = TRANSITIONS[occurrence]
+    return transition.status in (
+        AccountStatus.QR_REQUIRED,
+        AccountStatus.CONNECTED,
+    ) or transition.then in (Next.REST, Next.FORGET, Next.HOLD)

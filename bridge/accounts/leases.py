@@ -1,0 +1,78 @@
+"""What the database says is ours, asked every few seconds.
+
+A lease is counted from *before* the request that renewed it, so this host stops believing in it
+before the database does. Nothing is done here about leases that cannot be renewed in time: each
+engine closes its sessions by itself when it is not told of a renewal.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+import anyio
+from loguru import logger
+
+from bridge.errors import SupabaseUnavailable
+from bridge.ids import AccountId
+from bridge.supabase.client import RequestRefused
+from bridge.supabase.rpc import Lease
+
+# However often somebody rings, the database is asked no more often than this.
+MIN_PAUSE_S = 0.1
+
+
+class HoldsLeases(Protocol):
+    """What is needed of the database."""
+
+    async def hold_leases(self, capacity: int, lease_s: int) -> list[Lease]:
+        """Renew, take and give back; all held now."""
+
+
+class LeaseKeeper:
+    """Asks on a timer and when rung.
+
+    Args:
+        apply: told all leases that are held, and until when (monotonic seconds).
+    """
+
+    def __init__(
+        self,
+        rpc: HoldsLeases,
+        *,
+        capacity: int,
+        lease_s: int,
+        apply: Callable[[list[Lease], float], None],
+    ) -> None:
+        self._rpc = rpc
+        self._capacity = capacity
+        self._lease_s = lease_s
+        self._apply = apply
+        self._rung = anyio.Event()
+        self.held: list[AccountId] = []
+
+    def ring(self) -> None:
+        """A command may be there for an account that nobody holds."""
+        self._rung.set()
+
+    async def keep(self) -> None:
+        """Until cancelled. Supabase being away is waited out."""
+        failures = 0
+        while True:
+            asked_at = time.monotonic()
+            self._rung = anyio.Event()
+            try:
+                leases = await self._rpc.hold_leases(self._capacity, self._lease_s)
+            except (SupabaseUnavailable, RequestRefused) as fault:
+                failures += 1
+                if failures in (1, 10) or failures % 100 == 0:
+                    logger.warning("Leases could not be renewed", reason=fault.sentence)
+            else:
+                failures = 0
+                self.held = [lease.account_id for lease in leases]
+                self._apply(leases, asked_at + self._lease_s)
+            await anyio.sleep(MIN_PAUSE_S)
+            with anyio.move_on_after(self._lease_s * random.uniform(0.25, 0.33)):  # noqa: S311
+                await self._rung.wait()

@@ -1,0 +1,96 @@
+"""Sends without an outcome: what was handed to the engine, and what the spool says about it.
+
+One for each account and lease. A send is *handed over* by a command, *started* when the spool says
+so, and *settled* when its outcome is in the database. What is started and has no outcome after a
+crash may have been sent: it ends `unknown`. What was handed over and never started was not sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import anyio
+
+from bridge.events import Delivery, SendFailed, SendStarted, SendSucceeded
+from bridge.ids import CommandId, SpoolPosition
+
+# The engine delivers at most so many events ahead of the last confirmed one (its window is 512).
+# A send that is this far behind would stop all deliveries, and with them its own outcome.
+HELD_UP_AFTER = 256
+
+# A send of an earlier run that the spool says did not leave.
+REPLAYED_RETRY_S = 5.0
+
+
+@dataclass(slots=True)
+class HandedOver:
+    """A send that the engine has.
+
+    Attributes:
+        retry_in_s: when to try again if it surely did not leave; None = it was the last attempt.
+        settled: set when the outcome is recorded, or when it is known that none will come.
+    """
+
+    retry_in_s: float | None
+    settled: anyio.Event = field(default_factory=anyio.Event)
+
+
+class SendLedger:
+    """Implements `bridge.ingest.Outcomes`."""
+
+    def __init__(self) -> None:
+        self._handed_over: dict[CommandId, HandedOver] = {}
+        self._started: dict[CommandId, SpoolPosition] = {}
+
+    def hand_over(self, command: CommandId, retry_in_s: float | None) -> HandedOver:
+        """The engine is about to get this send."""
+        entry = HandedOver(retry_in_s)
+        self._handed_over[command] = entry
+        return entry
+
+    def take_back(self, command: CommandId) -> None:
+        """The engine did not take it: whoever handed it over finishes the command."""
+        self._started.pop(command, None)
+        entry = self._handed_over.pop(command, None)
+        if entry is not None:
+            entry.settled.set()
+
+    def note(self, delivery: Delivery) -> None:
+        """A delivery was read, in order."""
+        if isinstance(delivery.event, SendStarted):
+            self._started[delivery.event.command_id] = delivery.position
+
+    def retry_in_s(self, command: CommandId) -> float | None:
+        """When a send that did not leave is tried again; None = never."""
+        entry = self._handed_over.get(command)
+        return entry.retry_in_s if entry is not None else REPLAYED_RETRY_S
+
+    def recorded(self, deliveries: Sequence[Delivery]) -> None:
+        """These are in the database: outcomes among them settle their sends."""
+        for delivery in deliveries:
+            if isinstance(delivery.event, SendSucceeded | SendFailed):
+                self.take_back(delivery.event.command_id)
+
+    def floor(self) -> SpoolPosition | None:
+        """The position before the oldest started send; the spool keeps what comes after it."""
+        return SpoolPosition(min(self._started.values()) - 1) if self._started else None
+
+    def abandoned(self, position: SpoolPosition) -> list[CommandId]:
+        """Started sends that are so far behind that they hold the spool up; not asked for again."""
+        late = [
+            command
+            for command, started in self._started.items()
+            if position - started >= HELD_UP_AFTER
+        ]
+        for command in late:
+            self.take_back(command)
+        return late
+
+    def started(self) -> list[CommandId]:
+        """Sends that started and have no outcome."""
+        return list(self._started)
+
+    def unstarted(self) -> list[CommandId]:
+        """Sends that were handed over and have not started."""
+        return [command for command in self._handed_over if command not in self._started]

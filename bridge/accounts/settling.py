@@ -1,0 +1,76 @@
+"""Commands that an earlier run left open are decided, never guessed: see `docs/lifecycles.md`."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Protocol
+
+from loguru import logger
+
+from bridge.ids import AccountId, CommandId, LeaseEpoch
+from bridge.supabase.patience import until_available
+from bridge.supabase.rpc import Finish, Settled
+
+
+class SettlesCommands(Protocol):
+    """What is needed of the database."""
+
+    async def settle_commands(
+        self, account: AccountId, epoch: LeaseEpoch, known_epoch: LeaseEpoch | None
+    ) -> Settled:
+        """Put back, or end as `unknown`, what an earlier holder left running."""
+
+    async def finish_command(
+        self,
+        account: AccountId,
+        epoch: LeaseEpoch,
+        command: CommandId,
+        status: Finish,
+        *,
+        result: dict[str, Any] | None = None,
+        error_code: str | None = None,
+        error_message: str | None = None,
+        retry_in_s: float | None = None,
+    ) -> bool:
+        """End one command, or put it back."""
+
+
+async def settle_commands(
+    rpc: SettlesCommands, account: AccountId, epoch: LeaseEpoch, known_epoch: LeaseEpoch | None
+) -> None:
+    """Decide about commands that an earlier holder left running."""
+    settled = await until_available(
+        lambda: rpc.settle_commands(account, epoch, known_epoch), what="settle commands"
+    )
+    if settled.requeued or settled.unknown:
+        logger.info(
+            "Commands of an earlier run were settled",
+            requeued=settled.requeued,
+            unknown=settled.unknown,
+        )
+
+
+async def finish_send(
+    rpc: SettlesCommands,
+    account: AccountId,
+    epoch: LeaseEpoch,
+    command: CommandId,
+    status: Literal["unknown", "pending"],
+) -> None:
+    """End a send whose outcome will not come: `unknown` if it may have left, else `pending`."""
+    unknown = status == "unknown"
+    await until_available(
+        lambda: rpc.finish_command(
+            account,
+            epoch,
+            command,
+            "unknown" if unknown else "pending",
+            error_code="outcome_unknown" if unknown else None,
+            error_message=(
+                "The bridge stopped while this was being sent: it may have arrived or not."
+                if unknown
+                else None
+            ),
+            retry_in_s=None if unknown else 0.0,
+        ),
+        what="finish command",
+    )

@@ -1,0 +1,190 @@
+"""Wanted against running: one task for each account that is held, behind a crash barrier.
+
+This is one of the two places where any exception is caught: whatever happens in one account's task,
+the others do not notice.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import anyio
+from anyio.abc import TaskGroup
+from loguru import logger
+
+from bridge.accounts.account import Account
+from bridge.accounts.face import Face
+from bridge.accounts.lifecycle import Occurrence
+from bridge.accounts.session import Surroundings
+from bridge.errors import BridgeError, LeaseLost
+from bridge.ids import AccountId, LeaseEpoch
+from bridge.supabase.patience import Backoff
+from bridge.supabase.rpc import Lease
+
+FIRST_RESTART_S = 2.0
+MOST_RESTART_S = 120.0
+
+
+@dataclass(slots=True)
+class _Kept:
+    """One held account."""
+
+    lease: Lease
+    until: float
+    account: Account | None = None
+    scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
+    refreshed: anyio.Event = field(default_factory=anyio.Event)
+    gone: anyio.Event = field(default_factory=anyio.Event)
+
+
+class Supervisor:
+    """Runs the accounts that `apply` names.
+
+    Attributes:
+        on_grown: called when an account came to this host.
+    """
+
+    def __init__(self, around: Surroundings) -> None:
+        self._around = around
+        self._kept: dict[AccountId, _Kept] = {}
+        self._tasks: TaskGroup | None = None
+        self._stopping = False
+        self._changed = anyio.Event()
+        self.on_grown: Callable[[], None] = lambda: None
+
+    @property
+    def held(self) -> list[AccountId]:
+        """All accounts that run here now."""
+        return list(self._kept)
+
+    def load(self) -> dict[str, int]:
+        """Counts for the heartbeat: accounts by status."""
+        counts: dict[str, int] = {"accounts": len(self._kept)}
+        for kept in self._kept.values():
+            if kept.account is not None:
+                status = kept.account.status.value
+                counts[status] = counts.get(status, 0) + 1
+        return counts
+
+    async def run(self, *, task_status: anyio.abc.TaskStatus[None]) -> None:
+        """Run accounts until `stop` has ended them all."""
+        async with anyio.create_task_group() as tasks:
+            self._tasks = tasks
+            task_status.started()
+            await anyio.sleep_forever()
+
+    def apply(self, leases: list[Lease], until: float) -> None:
+        """These are all the accounts that are ours, until then (monotonic seconds)."""
+        if self._tasks is None:
+            return
+        wanted = {lease.account_id: lease for lease in leases}
+        for account_id, kept in list(self._kept.items()):
+            lease = wanted.get(account_id)
+            if lease is None or lease.lease_epoch != kept.lease.lease_epoch:
+                kept.scope.cancel()
+        grew = False
+        for account_id, lease in wanted.items():
+            kept_now = self._kept.get(account_id)
+            if kept_now is not None and kept_now.lease.lease_epoch == lease.lease_epoch:
+                kept_now.lease, kept_now.until = lease, until
+                kept_now.refreshed.set()
+                if kept_now.account is not None:
+                    kept_now.account.renewed(until)
+                continue
+            if self._stopping:
+                continue
+            new = _Kept(lease, until)
+            self._kept[account_id] = new
+            self._tasks.start_soon(self._keep, new, kept_now, name=f"account {account_id}")
+            grew = True
+        if grew:
+            self._tell()
+            self.on_grown()
+
+    async def find(
+        self, account_id: AccountId, epoch: LeaseEpoch, *, within_s: float
+    ) -> Account | None:
+        """The account as it runs under that lease; waits a little for one that is just starting."""
+        with anyio.move_on_after(within_s):
+            while True:
+                kept = self._kept.get(account_id)
+                if kept is not None and kept.lease.lease_epoch > epoch:
+                    return None
+                if kept is not None and kept.lease.lease_epoch == epoch and kept.account:
+                    return kept.account
+                await self._changed.wait()
+        return None
+
+    async def stop(self, within_s: float) -> list[AccountId]:
+        """End all accounts gracefully, in bounded time; returns those that were held."""
+        self._stopping = True
+        kept_ones = list(self._kept.values())
+        held = [kept.lease.account_id for kept in kept_ones]
+        for kept in kept_ones:
+            if kept.account is not None:
+                kept.account.stop()
+            else:
+                kept.scope.cancel()
+        with anyio.move_on_after(within_s):
+            for kept in kept_ones:
+                await kept.gone.wait()
+        if self._tasks is not None:
+            self._tasks.cancel_scope.cancel()
+        return held
+
+    async def _keep(self, kept: _Kept, before: _Kept | None) -> None:
+        try:
+            with logger.contextualize(account=kept.lease.account_id), kept.scope:
+                if before is not None:
+                    await before.gone.wait()
+                await self._behind_barrier(kept)
+        finally:
+            if self._kept.get(kept.lease.account_id) is kept:
+                del self._kept[kept.lease.account_id]
+            kept.gone.set()
+            self._tell()
+
+    async def _behind_barrier(self, kept: _Kept) -> None:
+        restarts = Backoff(FIRST_RESTART_S, MOST_RESTART_S, least_s=1.0)
+        while not self._stopping:
+            try:
+                kept.account = Account(self._around, kept.lease, kept.until)
+                self._tell()
+                await kept.account.run()
+            except LeaseLost as lost:
+                logger.info("The account is not ours any more", code=lost.code)
+                return
+            except BridgeError as fault:
+                logger.error("An account stopped", code=fault.code, reason=fault.sentence)
+                sentence = fault.sentence
+            except Exception as error:  # noqa: BLE001 - the barrier of one account
+                logger.opt(exception=error).error("An account crashed; the others go on")
+                sentence = None
+            else:
+                return
+            kept.account = None
+            if not await self._rest_after_crash(kept, sentence, restarts.next_delay_s()):
+                return
+
+    async def _rest_after_crash(self, kept: _Kept, sentence: str | None, pause_s: float) -> bool:
+        """Tell, and wait; False if the account is not ours any more."""
+        lease = kept.lease
+        face = Face(self._around.rpc, lease.account_id, lease.lease_epoch, lease.status)
+        try:
+            with anyio.move_on_after(max(1.0, kept.until - time.monotonic())):
+                await face.show(Occurrence.CRASHED, sentence=sentence, retry_in_s=pause_s)
+        except LeaseLost:
+            return False
+        except BridgeError as fault:
+            logger.error("The fault of an account could not be told", code=fault.code)
+        await anyio.sleep(pause_s)
+        # what is known of the account must be newer than its crash
+        kept.refreshed = anyio.Event()
+        await kept.refreshed.wait()
+        return True
+
+    def _tell(self) -> None:
+        self._changed.set()
+        self._changed = anyio.Event()

@@ -1,0 +1,6 @@
+"""Rows in: what a frontend inserted becomes work.
+
+claimer    takes rows, no more than there is room for
+executor   one row: parse, do, finish; behind a barrier
+payloads   the types of commands, parsed
+"""

@@ -1,0 +1,102 @@
+"""Takes commands from the database, never more than can be worked on.
+
+It looks when it starts, when something rings, when a command has finished, and on a jittered timer
+that makes every ring optional.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+import anyio
+from loguru import logger
+
+from bridge.errors import SupabaseUnavailable
+from bridge.supabase.client import RequestRefused
+from bridge.supabase.patience import Backoff
+from bridge.supabase.rpc import ClaimedCommand
+
+CLAIM_LIMIT = 50
+
+
+class Claims(Protocol):
+    """What is needed of the database."""
+
+    async def claim_commands(self, limit: int) -> list[ClaimedCommand]:
+        """Take up to so many commands."""
+
+
+class Claimer:
+    """Claims and starts commands.
+
+    Args:
+        execute: does one command to its end; raises nothing.
+        slots: how many commands are worked on at once.
+        missed: told when the timer found commands that nothing had rung for.
+    """
+
+    def __init__(
+        self,
+        rpc: Claims,
+        execute: Callable[[ClaimedCommand], Awaitable[None]],
+        *,
+        slots: int,
+        poll_interval_s: float,
+        missed: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._rpc = rpc
+        self._execute = execute
+        self._free = slots
+        self._poll_interval_s = poll_interval_s
+        self._missed = missed
+        self._woken = anyio.Event()
+        self._stopped = False
+
+    def ring(self) -> None:
+        """There may be something to claim."""
+        self._woken.set()
+
+    def stop(self) -> None:
+        """Claim no more; `run` returns when the commands that are being done are done."""
+        self._stopped = True
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Until `stop`. Supabase being away is waited out."""
+        backoff = Backoff(self._poll_interval_s, 15.0, least_s=0.2)
+        rung = True
+        async with anyio.create_task_group() as commands:
+            while not self._stopped:
+                self._woken = anyio.Event()
+                limit = min(self._free, CLAIM_LIMIT)
+                pause_s = self._poll_interval_s * random.uniform(0.75, 1.25)  # noqa: S311
+                try:
+                    claimed = await self._rpc.claim_commands(limit) if limit else []
+                except (SupabaseUnavailable, RequestRefused) as fault:
+                    pause_s = backoff.next_delay_s()
+                    if backoff.attempts in (1, 10):
+                        logger.warning("Commands could not be claimed", reason=fault.sentence)
+                    claimed = []
+                else:
+                    backoff.reset()
+                if not rung and any(command.attempts == 1 for command in claimed):
+                    self._missed()
+                self._free -= len(claimed)
+                for command in claimed:
+                    commands.start_soon(self._one, command, name=f"command {command.id}")
+                if limit and len(claimed) == limit:
+                    continue  # there may be more
+                rung = False
+                with anyio.move_on_after(pause_s):
+                    await self._woken.wait()
+                    rung = True
+
+    async def _one(self, command: ClaimedCommand) -> None:
+        try:
+            await self._execute(command)
+        finally:
+            self._free += 1
+            # the next command of the same conversation was waiting for this one
+            self._woken.set()

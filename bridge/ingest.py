@@ -1,0 +1,250 @@
+"""Rows out: what a session delivers is recorded in batches, and forgotten by the spool after that.
+
+The first event of a quiet time goes at once; while it is being written, the next ones gather, up to
+`BATCH_EVENTS`. Nothing is dropped: without Supabase the loop waits, the engine's window fills, and
+events stay in the sealed spool on disk.
+
+An event is confirmed only when it is in the database, and a send's `SendStarted` only when its
+outcome is: until then it is the evidence that a message may have left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import anyio
+import msgspec
+from anyio.abc import TaskGroup
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+from loguru import logger
+
+from bridge.errors import BridgeError
+from bridge.events import Delivery
+from bridge.ids import AccountId, CommandId, Jid, LeaseEpoch, SpoolPosition
+from bridge.normalise import Row, rows_of, to_json
+from bridge.normalise.rows import (
+    CommandFinishedRow,
+    DiagnosticRow,
+    GroupRow,
+    MessageRow,
+    SentRow,
+)
+from bridge.supabase.client import RequestRefused
+from bridge.supabase.patience import until_available
+from bridge.supabase.rpc import Recorded
+
+BATCH_EVENTS = 100
+BATCH_TEXT_CHARS = 500_000
+GROUP_LOOKUPS = 4
+
+
+class Feed(Protocol):
+    """What is needed of a session."""
+
+    @property
+    def account(self) -> AccountId:
+        """Whose."""
+
+    @property
+    def epoch(self) -> LeaseEpoch:
+        """Of the lease it runs under."""
+
+    @property
+    def deliveries(self) -> AsyncIterator[Delivery]:
+        """What happened, in order; ends when the session has ended."""
+
+    async def confirm(self, position: SpoolPosition) -> None:
+        """Everything up to here may be forgotten."""
+
+    async def group_subject(self, chat: Jid) -> str | None:
+        """Ask WhatsApp for the name of a group."""
+
+
+class Outcomes(Protocol):
+    """Who keeps count of sends without an outcome."""
+
+    def note(self, delivery: Delivery) -> None:
+        """A delivery was read, in order."""
+
+    def retry_in_s(self, command: CommandId) -> float | None:
+        """When a send that surely did not leave is tried again; None = never."""
+
+    def recorded(self, deliveries: Sequence[Delivery]) -> None:
+        """These are in the database now."""
+
+    def floor(self) -> SpoolPosition | None:
+        """Nothing behind this position may be confirmed yet; None = no limit."""
+
+    def abandoned(self, position: SpoolPosition) -> list[CommandId]:
+        """Sends that started so long before `position` that they hold the spool up."""
+
+
+class Records(Protocol):
+    """Where rows go."""
+
+    async def record_events(
+        self, account: AccountId, epoch: LeaseEpoch, events: Sequence[dict[str, Any]]
+    ) -> Recorded:
+        """Write a batch in one transaction, idempotently."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Pumping:
+    """One session being pumped.
+
+    Attributes:
+        before_sent: awaited before a `sent` is recorded: the session state must be safe first.
+        on_recorded: told the position up to which everything is in the database.
+        groups_asked: groups whose subject was asked for already.
+    """
+
+    feed: Feed
+    outcomes: Outcomes
+    before_sent: Callable[[], Awaitable[None]]
+    on_recorded: Callable[[SpoolPosition], None]
+    groups_asked: set[Jid] = field(default_factory=set)
+
+
+class Ingest:
+    """Pumps sessions into the database; one for all accounts, it keeps no state of any."""
+
+    def __init__(self, records: Records) -> None:
+        self._records = records
+        self._lookups = anyio.CapacityLimiter(GROUP_LOOKUPS)
+
+    async def pump(self, pumping: Pumping) -> None:
+        """Record everything that the session delivers; returns when it delivers no more.
+
+        Raises:
+            LeaseLost: the account is no longer ours.
+            EngineDied: from the session.
+        """
+        send, receive = anyio.create_memory_object_stream[Delivery](BATCH_EVENTS)
+        async with anyio.create_task_group() as helpers:
+            helpers.start_soon(_read, pumping.feed, send, name="read deliveries")
+            async with receive:
+                async for first in receive:
+                    batch = _gather(first, receive)
+                    await self._record(pumping, batch, helpers)
+            helpers.cancel_scope.cancel()
+
+    async def _record(self, pumping: Pumping, batch: list[Delivery], helpers: TaskGroup) -> None:
+        rows: list[Row] = []
+        for delivery in batch:
+            pumping.outcomes.note(delivery)
+            rows += (_retried(row, pumping.outcomes) for row in rows_of(delivery.event))
+        last = batch[-1].position
+        rows += map(_held_up, pumping.outcomes.abandoned(last))
+        if any(isinstance(row, SentRow) for row in rows):
+            await pumping.before_sent()
+        groups = await self._write(pumping.feed, rows) if rows else []
+        pumping.outcomes.recorded(batch)
+        floor = pumping.outcomes.floor()
+        await pumping.feed.confirm(last if floor is None else min(last, floor))
+        pumping.on_recorded(last)
+        for group in groups:
+            if group not in pumping.groups_asked:
+                pumping.groups_asked.add(group)
+                helpers.start_soon(self._learn_group, pumping.feed, group, name="ask for a group")
+
+    async def _write(self, feed: Feed, rows: list[Row]) -> list[Jid]:
+        """Write rows in order; a row that the database refuses is reported and skipped."""
+        events = [to_json(row) for row in rows]
+        try:
+            answer = await until_available(
+                lambda: self._records.record_events(feed.account, feed.epoch, events),
+                what="record events",
+            )
+        except RequestRefused as refused:
+            if len(rows) > 1:
+                middle = len(rows) // 2
+                return [
+                    *await self._write(feed, rows[:middle]),
+                    *await self._write(feed, rows[middle:]),
+                ]
+            await self._write_diagnostic(feed, rows[0], refused)
+            return []
+        return answer.groups_unknown
+
+    async def _write_diagnostic(self, feed: Feed, row: Row, refused: RequestRefused) -> None:
+        kind = type(row).__struct_config__.tag
+        logger.error(
+            "The database refuses an event; it is skipped",
+            account=feed.account,
+            kind=kind,
+            sqlstate=refused.sqlstate,
+            reason=refused.sentence,
+        )
+        if isinstance(row, DiagnosticRow):
+            return
+        context = {"kind": kind, "sqlstate": refused.sqlstate}
+        if isinstance(row, MessageRow | SentRow):
+            context["whatsapp_message_id"] = row.whatsapp_message_id
+        diagnostic = DiagnosticRow(
+            level="error",
+            code="event_refused",
+            message=f"An event could not be recorded and was skipped: {refused.sentence}",
+            context=context,
+        )
+        await self._write(feed, [diagnostic])
+
+    async def _learn_group(self, feed: Feed, group: Jid) -> None:
+        async with self._lookups:
+            try:
+                subject = await feed.group_subject(group)
+            except BridgeError as fault:
+                logger.info(
+                    "The name of a group could not be asked for",
+                    account=feed.account,
+                    code=fault.code,
+                )
+                return
+            if subject is not None:
+                await self._write(feed, [GroupRow(jid=group, subject=subject)])
+
+
+async def _read(feed: Feed, send: MemoryObjectSendStream[Delivery]) -> None:
+    async with send:
+        async for delivery in feed.deliveries:
+            await send.send(delivery)
+
+
+def _gather(first: Delivery, receive: MemoryObjectReceiveStream[Delivery]) -> list[Delivery]:
+    """What is there already, without waiting for more."""
+    batch = [first]
+    text_chars = 0
+    while len(batch) < BATCH_EVENTS and text_chars < BATCH_TEXT_CHARS:
+        try:
+            delivery = receive.receive_nowait()
+        except (anyio.WouldBlock, anyio.EndOfStream):
+            break
+        batch.append(delivery)
+        text_chars += _text_chars(delivery)
+    return batch
+
+
+def _text_chars(delivery: Delivery) -> int:
+    message = getattr(delivery.event, "message", None)
+    text = message.get("conversation") if isinstance(message, dict) else None
+    return len(text) if isinstance(text, str) else 0
+
+
+def _retried(row: Row, outcomes: Outcomes) -> Row:
+    """A send that did not leave: when it is tried again, or that it failed for good."""
+    if not isinstance(row, CommandFinishedRow) or row.status != "pending":
+        return row
+    retry_in_s = outcomes.retry_in_s(row.command_id)
+    if retry_in_s is None:
+        return msgspec.structs.replace(row, status="failed")
+    return msgspec.structs.replace(row, retry_in_s=retry_in_s)
+
+
+def _held_up(command: CommandId) -> CommandFinishedRow:
+    return CommandFinishedRow(
+        command_id=command,
+        status="unknown",
+        error_code="outcome_unknown",
+        error_message="WhatsApp did not say in time whether the message was sent.",
+    )

@@ -1,0 +1,183 @@
+"""Builds every part, nests their lifetimes, owns the signals and the stop order.
+
+Stop order, which is the nesting read inside out: no more claims → running commands finish → each
+account's last events and state are recorded → leases are given back → engines end → the pool of
+connections closes. All of it is bounded; a second signal ends the process at once.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import signal
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import anyio
+from loguru import logger
+
+from bridge import __version__
+from bridge.accounts.leases import LeaseKeeper
+from bridge.accounts.ledger import SendLedger
+from bridge.accounts.session import Surroundings
+from bridge.accounts.supervisor import Supervisor
+from bridge.commands.claimer import Claimer
+from bridge.commands.executor import Executor
+from bridge.config import Settings
+from bridge.engine.host import EngineHost, EngineSettings, Session
+from bridge.errors import SupabaseUnavailable
+from bridge.heartbeat import keep_beating
+from bridge.ids import SpoolPosition
+from bridge.ingest import Ingest, Pumping
+from bridge.service.disk import locked, make_private, worker_id
+from bridge.service.start import checked
+from bridge.supabase.client import SupabaseHttp
+from bridge.supabase.doorbell import Doorbell
+from bridge.supabase.patience import until_available
+from bridge.supabase.rpc import BridgeRpc
+from bridge.vault import Vault
+
+# Sends wait for WhatsApp's answer, each in a slot of its own.
+SLOTS_PER_ACCOUNT = 4
+MIN_SLOTS = 50
+FINISH_COMMANDS_S = 3.0
+STOP_ACCOUNTS_S = 5.0
+RELEASE_S = 1.5
+
+
+async def serve(settings: Settings, engine_command: Sequence[str]) -> None:
+    """Run until a signal.
+
+    Args:
+        settings: parsed configuration.
+        engine_command: how an engine process is started.
+
+    Raises:
+        ConfigError: before anything was started or changed.
+    """
+    vault = Vault.from_secret(settings.auth_secret)
+    make_private(settings.state_dir, "WABRIDGE_STATE_DIR")
+    make_private(settings.session_dir, "WABRIDGE_SESSION_DIR")
+    with locked(settings.state_dir):
+        async with SupabaseHttp(settings.supabase_url, settings.service_key) as http:
+            rpc = BridgeRpc(http, worker_id(settings.state_dir))
+            check = await checked(rpc, vault, settings.supabase_url)
+            http.trust()
+            info = _info(settings)
+            await until_available(lambda: rpc.register_worker(info), what="register")
+            logger.info(
+                "The bridge runs",
+                worker=rpc.worker,
+                version=__version__,
+                schema=check.schema_version,
+            )
+            host = EngineHost(
+                EngineSettings(
+                    command=engine_command,
+                    state_dir=settings.state_dir,
+                    session_dir=settings.session_dir,
+                    accounts_per_engine=settings.accounts_per_engine,
+                )
+            )
+            async with host:
+                await _run_parts(settings, rpc, vault, host, info)
+    logger.info("The bridge stopped")
+
+
+async def _run_parts(
+    settings: Settings, rpc: BridgeRpc, vault: Vault, host: EngineHost, info: dict[str, Any]
+) -> None:
+    ingest = Ingest(rpc)
+
+    async def record(
+        session: Session,
+        ledger: SendLedger,
+        *,
+        before_sent: Callable[[], Awaitable[None]],
+        on_recorded: Callable[[SpoolPosition], None],
+    ) -> None:
+        await ingest.pump(
+            Pumping(feed=session, outcomes=ledger, before_sent=before_sent, on_recorded=on_recorded)
+        )
+
+    def ring_for_claims() -> None:
+        claimer.ring()
+
+    supervisor = Supervisor(
+        Surroundings(rpc=rpc, host=host, vault=vault, record=record, ring=ring_for_claims)
+    )
+    keeper = LeaseKeeper(
+        rpc, capacity=settings.capacity, lease_s=settings.lease_s, apply=supervisor.apply
+    )
+
+    def ring() -> None:
+        claimer.ring()
+        keeper.ring()
+
+    doorbell = Doorbell(settings.supabase_url, settings.service_key, ring)
+    claimer = Claimer(
+        rpc,
+        Executor(rpc, supervisor).execute,
+        slots=max(MIN_SLOTS, SLOTS_PER_ACCOUNT * settings.capacity),
+        poll_interval_s=settings.poll_interval_s,
+        missed=doorbell.missed if settings.realtime else lambda: None,
+    )
+    supervisor.on_grown = claimer.ring
+    stop = anyio.Event()
+    async with anyio.create_task_group() as parts:
+        parts.start_soon(_watch_signals, stop, name="signals")
+        await parts.start(supervisor.run, name="supervisor")
+        parts.start_soon(keeper.keep, name="leases")
+        parts.start_soon(keep_beating, rpc, info, supervisor.load, name="heartbeat")
+        if settings.realtime:
+            parts.start_soon(doorbell.keep, name="doorbell")
+        claims_ended = anyio.Event()
+        parts.start_soon(_claim, claimer, claims_ended, name="claims")
+        await stop.wait()
+        await _stop_in_order(claimer, claims_ended, supervisor, keeper, rpc)
+        parts.cancel_scope.cancel()
+
+
+async def _claim(claimer: Claimer, ended: anyio.Event) -> None:
+    await claimer.run()
+    ended.set()
+
+
+async def _stop_in_order(
+    claimer: Claimer,
+    claims_ended: anyio.Event,
+    supervisor: Supervisor,
+    keeper: LeaseKeeper,
+    rpc: BridgeRpc,
+) -> None:
+    claimer.stop()
+    with anyio.move_on_after(FINISH_COMMANDS_S):
+        await claims_ended.wait()
+    held = {*await supervisor.stop(STOP_ACCOUNTS_S), *keeper.held}
+    if held:
+        with anyio.move_on_after(RELEASE_S):
+            try:
+                await rpc.release_leases(sorted(held))
+            except SupabaseUnavailable:
+                logger.warning("Leases could not be given back; they run out by themselves")
+
+
+async def _watch_signals(stop: anyio.Event) -> None:
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async for number in signals:
+            if stop.is_set():
+                logger.warning("Second signal: ending at once")
+                os._exit(128 + number)
+            logger.info("Stopping", signal=signal.Signals(number).name)
+            stop.set()
+
+
+def _info(settings: Settings) -> dict[str, Any]:
+    return {
+        "hostname": socket.gethostname(),
+        "version": __version__,
+        "pid": os.getpid(),
+        "capacity": settings.capacity,
+        "python": platform.python_version(),
+    }

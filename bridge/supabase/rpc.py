@@ -1,0 +1,309 @@
+"""One typed method a SQL function. The SQL in `supabase/migrations` says what each one does.
+
+Rows are parsed here, once; nobody else sees a dictionary of the database. Calls are not repeated
+here: the callers know what may wait and what may not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Literal, TypeVar
+
+import msgspec
+
+from bridge.ids import AccountId, CommandId, Jid, LeaseEpoch, WhatsAppMessageId, WorkerId
+from bridge.states import AccountStatus, Desired
+from bridge.supabase.client import RequestRefused, SupabaseHttp
+
+T = TypeVar("T")
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of all answers. Unknown columns are ignored: a newer database may say more."""
+
+
+class Registered(Row, frozen=True):
+    """Answer of `bridge_register_worker`."""
+
+    server_time: datetime
+    schema_version: str
+
+
+class Check(Row, frozen=True):
+    """Answer of `bridge_check`: what start-up and `wabridge doctor` need to know.
+
+    Attributes:
+        sealed_key_ids: the key ids that sealed the stored sessions, each once.
+    """
+
+    schema_version: str
+    server_time: datetime
+    bucket: bool
+    publication_missing: list[str] = []
+    sealed_key_ids: list[str] = []
+    accounts: int = 0
+    workers: list[Any] = []
+
+
+class Lease(Row, frozen=True):
+    """An account that this worker holds, as of the answer."""
+
+    account_id: AccountId
+    workspace_id: str
+    lease_epoch: LeaseEpoch
+    desired: Desired
+    status: AccountStatus
+    settings: dict[str, Any] = {}
+    has_auth_state: bool = False
+    generation: int = 0
+    previous_owner: str | None = None
+
+
+class ClaimedCommand(Row, frozen=True):
+    """A row of `commands` that is now this worker's to execute."""
+
+    id: CommandId
+    account_id: AccountId
+    lease_epoch: LeaseEpoch
+    type: str
+    payload: dict[str, Any]
+    attempts: int
+    conversation_id: str | None = None
+    chat_jid: Jid | None = None
+    message_id: str | None = None
+    expires_at: datetime | None = None
+
+
+class Delta(Row, frozen=True):
+    """Pages of a session file that changed since the generation before."""
+
+    generation: int
+    delta: dict[str, Any]
+
+
+class StoredSession(Row, frozen=True):
+    """A session's sealed state: a base and the deltas on top of it, in order.
+
+    Attributes:
+        generation: of the newest part; 0 if nothing was ever saved.
+        auth_state: sealed base, or None when the account was never linked.
+    """
+
+    generation: int
+    auth_state: dict[str, Any] | None = None
+    deltas: list[Delta] = []
+
+
+class Unread(Row, frozen=True):
+    """A message of somebody else that is to be marked as read."""
+
+    whatsapp_message_id: WhatsAppMessageId
+    sender_jid: Jid
+    sent_at: datetime
+    chat_jid: Jid
+
+
+class Recorded(Row, frozen=True):
+    """Answer of `bridge_record_events`.
+
+    Attributes:
+        groups_unknown: groups whose subject the database does not have yet.
+    """
+
+    recorded: int = 0
+    groups_unknown: list[Jid] = []
+
+
+class Settled(Row, frozen=True):
+    """Answer of `bridge_settle_commands`."""
+
+    requeued: int = 0
+    unknown: int = 0
+
+
+class ListedAccount(Row, frozen=True):
+    """A line of `wabridge accounts list`; the number is masked by the database."""
+
+    id: AccountId
+    workspace_id: str
+    nome: str | None
+    status: AccountStatus
+    status_reason: str | None = None
+    next_action: str | None = None
+    numero: str | None = None
+    lease_owner: str | None = None
+    lease_expires_at: datetime | None = None
+    last_connected_at: datetime | None = None
+
+
+Finish = Literal["done", "failed", "unknown", "pending"]
+
+
+class BridgeRpc:
+    """The functions, called as one worker."""
+
+    def __init__(self, http: SupabaseHttp, worker: WorkerId) -> None:
+        self._http = http
+        self.worker = worker
+
+    async def check(self) -> Check:
+        """What the database is like; needs no registration."""
+        return await self._call("bridge_check", {}, Check)
+
+    async def list_accounts(self) -> list[ListedAccount]:
+        """All accounts, for the operator."""
+        return await self._call("bridge_list_accounts", {}, list[ListedAccount])
+
+    async def register_worker(self, info: dict[str, Any]) -> Registered:
+        """Be known; gives up what an earlier run of this worker held."""
+        arguments = {"p_worker": self.worker, "p_info": info}
+        return await self._call("bridge_register_worker", arguments, Registered)
+
+    async def heartbeat(self, load: dict[str, Any]) -> None:
+        """Say that this worker lives.
+
+        Raises:
+            WorkerUnknown: if it must register again.
+        """
+        await self._http.rpc("bridge_heartbeat", {"p_worker": self.worker, "p_load": load})
+
+    async def hold_leases(self, capacity: int, lease_s: int) -> list[Lease]:
+        """Renew what is held, take what is free, give back what nobody needs; all held now."""
+        arguments = {"p_worker": self.worker, "p_capacity": capacity, "p_lease_s": lease_s}
+        return await self._call("bridge_hold_leases", arguments, list[Lease])
+
+    async def release_leases(self, accounts: Sequence[AccountId]) -> None:
+        """Give accounts back at once, so that another host need not wait for the expiry."""
+        arguments = {"p_worker": self.worker, "p_accounts": list(accounts)}
+        await self._http.rpc("bridge_release_leases", arguments)
+
+    async def claim_commands(self, limit: int) -> list[ClaimedCommand]:
+        """Take up to `limit` commands of accounts that this worker holds."""
+        arguments = {"p_worker": self.worker, "p_limit": limit}
+        return await self._call("bridge_claim_commands", arguments, list[ClaimedCommand])
+
+    async def finish_command(
+        self,
+        account: AccountId,
+        epoch: LeaseEpoch,
+        command: CommandId,
+        status: Finish,
+        *,
+        result: dict[str, Any] | None = None,
+        error_code: str | None = None,
+        error_message: str | None = None,
+        retry_in_s: float | None = None,
+    ) -> bool:
+        """End a command, or put it back; False if it had ended already."""
+        arguments = self._fenced(account, epoch) | {
+            "p_command": command,
+            "p_status": status,
+            "p_result": result,
+            "p_error_code": error_code,
+            "p_error_message": error_message,
+            "p_retry_in_s": retry_in_s,
+        }
+        return await self._call("bridge_finish_command", arguments, bool)
+
+    async def settle_commands(
+        self, account: AccountId, epoch: LeaseEpoch, known_epoch: LeaseEpoch | None
+    ) -> Settled:
+        """Decide about commands that an earlier holder of the account left running."""
+        arguments = self._fenced(account, epoch) | {"p_known_epoch": known_epoch}
+        return await self._call("bridge_settle_commands", arguments, Settled)
+
+    async def update_account(
+        self, account: AccountId, epoch: LeaseEpoch, changes: dict[str, Any]
+    ) -> None:
+        """Write the account's face."""
+        arguments = self._fenced(account, epoch) | {"p_changes": changes}
+        await self._http.rpc("bridge_update_account", arguments)
+
+    async def load_session(self, account: AccountId, epoch: LeaseEpoch) -> StoredSession:
+        """The sealed state of the account's session."""
+        return await self._call("bridge_load_session", self._fenced(account, epoch), StoredSession)
+
+    async def save_session(
+        self,
+        account: AccountId,
+        epoch: LeaseEpoch,
+        generation: int,
+        auth_state: dict[str, Any],
+    ) -> None:
+        """Replace the base; the deltas before it go.
+
+        Raises:
+            GenerationConflict: if `generation` is not the stored one plus one.
+        """
+        arguments = self._fenced(account, epoch) | {
+            "p_generation": generation,
+            "p_auth_state": auth_state,
+        }
+        await self._http.rpc("bridge_save_session", arguments)
+
+    async def save_session_delta(
+        self, account: AccountId, epoch: LeaseEpoch, generation: int, delta: dict[str, Any]
+    ) -> None:
+        """Append a delta.
+
+        Raises:
+            GenerationConflict: if `generation` is not the stored one plus one.
+        """
+        arguments = self._fenced(account, epoch) | {
+            "p_generation": generation,
+            "p_delta": delta,
+        }
+        await self._http.rpc("bridge_save_session_delta", arguments)
+
+    async def destroy_session(self, account: AccountId, epoch: LeaseEpoch) -> None:
+        """Forget the credentials for good; the account is wanted no more."""
+        await self._http.rpc("bridge_destroy_session", self._fenced(account, epoch))
+
+    async def report(
+        self,
+        account: AccountId | None,
+        level: str,
+        code: str,
+        message: str,
+        context: dict[str, Any] | None = None,
+    ) -> None:
+        """Leave a line in `whatsapp_baileys_events`."""
+        arguments = {
+            "p_worker": self.worker,
+            "p_account": account,
+            "p_level": level,
+            "p_code": code,
+            "p_message": message,
+            "p_context": context or {},
+        }
+        await self._http.rpc("bridge_report", arguments)
+
+    async def record_events(
+        self, account: AccountId, epoch: LeaseEpoch, events: Sequence[dict[str, Any]]
+    ) -> Recorded:
+        """Write a batch in one transaction; the same batch again changes nothing."""
+        arguments = self._fenced(account, epoch) | {"p_events": list(events)}
+        return await self._call("bridge_record_events", arguments, Recorded)
+
+    async def unread_messages(
+        self, account: AccountId, epoch: LeaseEpoch, conversation: str, until: str | None
+    ) -> list[Unread]:
+        """What a `mark_read` means, oldest first."""
+        arguments = self._fenced(account, epoch) | {
+            "p_conversation": conversation,
+            "p_until_message": until,
+        }
+        return await self._call("bridge_unread_messages", arguments, list[Unread])
+
+    def _fenced(self, account: AccountId, epoch: LeaseEpoch) -> dict[str, Any]:
+        return {"p_worker": self.worker, "p_account": account, "p_epoch": epoch}
+
+    async def _call(self, function: str, arguments: dict[str, Any], shape: type[T]) -> T:
+        answer = await self._http.rpc(function, arguments)
+        try:
+            return msgspec.json.decode(answer, type=shape)
+        except msgspec.DecodeError as error:
+            raise RequestRefused(
+                f"{function} answered in a form that this version does not know: {error}.", "shape"
+            ) from error
