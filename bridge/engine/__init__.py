@@ -1,0 +1,1 @@
+"""WhatsApp, in child processes: the parent uses `host` and `replica`, and never imports neonize."""

@@ -1,0 +1,298 @@
+"""The protocol between the bridge and an engine process: length, then one MessagePack struct.
+
+Both ends are the same version of this package; `Hello` says so before anything else, because an old
+process may outlive an upgrade. A session is named by a number that is never used twice, so a late
+frame of a closed session can not be taken for one of its successor.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+
+import msgspec
+
+from bridge.events import Signal
+from bridge.ids import CommandId, Jid, SpoolPosition, WhatsAppMessageId
+from bridge.vault import AccountKeys
+
+PROTOCOL_VERSION = 1
+MAX_FRAME_BYTES = 32 * 1024 * 1024
+_LENGTH = struct.Struct(">I")
+
+
+class FrameError(Exception):
+    """The other side does not speak this protocol; the connection is useless."""
+
+
+class Frame(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Base of all frames."""
+
+
+# ------------------------------------------------------------------------- parent to engine
+
+
+class Open(Frame, frozen=True, tag=True):
+    """Open the spool, replay it, and connect.
+
+    Attributes:
+        connect: false to only replay the spool.
+        pair: `qr`, `code`, or empty for a device that is linked already.
+    """
+
+    session: int
+    keys: AccountKeys
+    spool_dir: str
+    spool_max_bytes: int
+    database: str
+    device_name: str
+    window: int
+    connect: bool
+    connect_timeout_s: float
+    pairing_timeout_s: float
+    pair: str = ""
+    phone: str = ""
+
+
+class Disconnect(Frame, frozen=True, tag=True):
+    """Leave WhatsApp and put everything in hand in the spool; answered by `Quiet`."""
+
+    session: int
+
+
+class Close(Frame, frozen=True, tag=True):
+    """The same, then close the spool; answered by `Closed`."""
+
+    session: int
+
+
+class Confirm(Frame, frozen=True, tag=True):
+    """The spool may forget everything up to here."""
+
+    session: int
+    position: SpoolPosition
+
+
+class Lease(Frame, frozen=True, tag=True):
+    """The session ends by itself in ``ttl_s`` from now, unless this comes again."""
+
+    session: int
+    ttl_s: float
+
+
+class SendText(Frame, frozen=True, tag=True):
+    """Answered when it is in the account's queue; the outcome is spooled."""
+
+    session: int
+    request: int
+    command_id: CommandId
+    to: Jid
+    text: str
+
+
+class MarkRead(Frame, frozen=True, tag=True):
+    """Send read receipts."""
+
+    session: int
+    request: int
+    chat: Jid
+    sender: Jid
+    ids: list[WhatsAppMessageId]
+    at: float
+
+
+class AskGroupSubject(Frame, frozen=True, tag=True):
+    """Answered with the subject."""
+
+    session: int
+    request: int
+    chat: Jid
+
+
+class Logout(Frame, frozen=True, tag=True):
+    """Unlink the device at WhatsApp."""
+
+    session: int
+    request: int
+
+
+class Ping(Frame, frozen=True, tag=True):
+    """Answered by a `Pong` with the same number."""
+
+    number: int
+
+
+ToEngine = (
+    Open
+    | Disconnect
+    | Close
+    | Confirm
+    | Lease
+    | SendText
+    | MarkRead
+    | AskGroupSubject
+    | Logout
+    | Ping
+)
+
+
+# ------------------------------------------------------------------------- engine to parent
+
+
+class Hello(Frame, frozen=True, tag=True):
+    """First frame: the engine has loaded its library."""
+
+    version: int
+    pid: int
+
+
+class Opened(Frame, frozen=True, tag=True):
+    """The spool is open.
+
+    Attributes:
+        first: position of the first delivery, whether it exists already or not.
+        replay_until: position of the last one from an earlier run; 0 if there is none.
+    """
+
+    session: int
+    first: SpoolPosition
+    replay_until: SpoolPosition
+
+
+class OpenFailed(Frame, frozen=True, tag=True):
+    """The session could not start; it does not exist."""
+
+    session: int
+    code: str
+    sentence: str
+
+
+class Delivered(Frame, frozen=True, tag=True):
+    """One spooled event, still encoded."""
+
+    session: int
+    position: SpoolPosition
+    event: msgspec.Raw
+
+
+class Signalled(Frame, frozen=True, tag=True):
+    """One signal."""
+
+    session: int
+    signal: Signal
+
+
+class Answer(Frame, frozen=True, tag=True):
+    """Ends a request; ``code`` is empty if it was done."""
+
+    session: int
+    request: int
+    code: str = ""
+    sentence: str = ""
+    retryable: bool = False
+    value: str | None = None
+
+
+class Quiet(Frame, frozen=True, tag=True):
+    """The session left WhatsApp; ``last`` is its last delivery."""
+
+    session: int
+    last: SpoolPosition
+
+
+class Closed(Frame, frozen=True, tag=True):
+    """The session is over and its spool is closed."""
+
+    session: int
+
+
+class Pong(Frame, frozen=True, tag=True):
+    """The engine's main loop is alive.
+
+    Attributes:
+        spent: how much this process has leaked (threads, files): it should be replaced when idle.
+    """
+
+    number: int
+    spent: int = 0
+
+
+class Complaint(Frame, frozen=True, tag=True):
+    """Something for the log: a code and a constant sentence, nothing of anybody's."""
+
+    code: str
+    sentence: str
+
+
+ToParent = (
+    Hello | Opened | OpenFailed | Delivered | Signalled | Answer | Quiet | Closed | Pong | Complaint
+)
+
+_encoder = msgspec.msgpack.Encoder()
+_to_engine: msgspec.msgpack.Decoder[ToEngine] = msgspec.msgpack.Decoder(ToEngine)
+_to_parent: msgspec.msgpack.Decoder[ToParent] = msgspec.msgpack.Decoder(ToParent)
+
+
+def encode(frame: ToEngine | ToParent) -> bytes:
+    """A frame as it goes over the socket.
+
+    :raises FrameError: if it is larger than the other side accepts.
+    """
+    body = _encoder.encode(frame)
+    if len(body) > MAX_FRAME_BYTES:
+        raise FrameError("A frame is too large.")
+    return _LENGTH.pack(len(body)) + body
+
+
+def decode_to_engine(body: bytes) -> ToEngine:
+    """Parse what the parent sent.
+
+    :raises FrameError: if it is none of `ToEngine`.
+    """
+    try:
+        return _to_engine.decode(body)
+    except msgspec.MsgspecError as error:
+        raise FrameError("The parent sent an unknown frame.") from error
+
+
+def decode_to_parent(body: bytes) -> ToParent:
+    """Parse what an engine sent.
+
+    :raises FrameError: if it is none of `ToParent`.
+    """
+    try:
+        return _to_parent.decode(body)
+    except msgspec.MsgspecError as error:
+        raise FrameError("The engine sent an unknown frame.") from error
+
+
+class Splitter:
+    """Cuts a byte stream into frame bodies, however it was chopped on the way."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """Add bytes; yields each body that is complete now.
+
+        :raises FrameError: if a length is not believable.
+        """
+        self._buffer += data
+        start = 0
+        try:
+            while len(self._buffer) - start >= _LENGTH.size:
+                (size,) = _LENGTH.unpack_from(self._buffer, start)
+                if size > MAX_FRAME_BYTES:
+                    raise FrameError("A frame announces more bytes than are allowed.")
+                end = start + _LENGTH.size + size
+                if len(self._buffer) < end:
+                    break
+                yield bytes(self._buffer[start + _LENGTH.size : end])
+                start = end
+        finally:
+            del self._buffer[:start]
+
+    @property
+    def pending(self) -> int:
+        """Bytes of a frame that is not complete yet."""
+        return len(self._buffer)

@@ -1,0 +1,246 @@
+"""One engine process as the parent sees it: start, talk, watch, end."""
+
+from __future__ import annotations
+
+import math
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import anyio
+import anyio.abc
+from loguru import logger
+
+from bridge.engine import frames
+from bridge.engine.session import EngineDied
+
+if TYPE_CHECKING:
+    from bridge.engine.session import Session
+
+# The only lines of a dying Go process that are worth a log: constants of its runtime.
+_LAST_WORDS = re.compile(
+    rb"^(fatal error: [a-z :]{1,80}|panic: runtime error: [a-z :]{1,80})", re.MULTILINE
+)
+_TAIL_BYTES = 64 * 1024
+OUTGOING_FRAMES = 1000
+
+# Without it neonize marks direct messages as sent by a bot. It has to be there when the process
+# begins: a Go library does not see what its process changes later.
+_ENVIRONMENT = ("env", "NEONIZE_BOT_TAG=off")
+GRACE_S = 1.0
+END_TIMEOUT_S = 14.0
+
+# An engine that leaked this much ends when it has no session, or takes no more (see Leaks).
+SPENT_WHEN_IDLE = 10
+SPENT = 300
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessSettings:
+    """How a process is started and watched; see `EngineSettings`."""
+
+    command: Sequence[str]
+    start_timeout_s: float
+    ping_interval_s: float
+    ping_timeout_s: float
+
+
+class EngineProcess:
+    """Runs inside a task group: `run` is its task, `ready` is set when it is usable, or gone.
+
+    Attributes:
+        alive: takes frames.
+        ended: `run` is over.
+        spent: what it leaked, see `frames.Pong`.
+    """
+
+    def __init__(self, settings: ProcessSettings) -> None:
+        self._settings = settings
+        self.sessions: dict[int, Session] = {}
+        self.ready = anyio.Event()
+        self.alive = False
+        self.ended = False
+        self.spent = 0
+        self.pid = 0
+        self._outgoing, self._to_write = anyio.create_memory_object_stream[bytes](OUTGOING_FRAMES)
+        self._pings = 0
+        self._pongs = 0
+        self._ending = False
+        self._stderr = b""
+        self._reason = "The engine process ended unexpectedly."
+
+    @property
+    def is_spent(self) -> bool:
+        """Takes no more sessions."""
+        limit = SPENT if self.sessions else SPENT_WHEN_IDLE
+        return self.spent >= limit
+
+    async def run(self) -> None:
+        """Start the process, and be there until it has ended.
+
+        Never raises: what happened is told to the sessions (`Session.die`). Cancelling does
+        nothing: sessions must be closed first, and then `end` called, or events in hand are lost.
+        """
+        with anyio.CancelScope(shield=True):
+            try:
+                await self._run()
+            finally:
+                self._outgoing.close()
+                self._to_write.close()
+                self.alive = False
+                self.ended = True
+                self.ready.set()
+
+    async def _run(self) -> None:
+        ours, theirs = socket.socketpair()
+        try:
+            process = await anyio.open_process(
+                [*_ENVIRONMENT, *self._settings.command, str(theirs.fileno())],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,  # Go prints there
+                stderr=subprocess.PIPE,
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+            )
+        except OSError:
+            ours.close()
+            theirs.close()
+            logger.error("An engine process could not be started")
+            return
+        theirs.close()
+        self.pid = process.pid
+        stream = await anyio.abc.UNIXSocketStream.from_socket(ours)
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._drain, process, name="engine stderr")
+                tasks.start_soon(self._write, stream, name="engine writer")
+                tasks.start_soon(self._watch, tasks.cancel_scope, name="engine watch")
+                await self._read(stream)
+                tasks.cancel_scope.cancel()
+        finally:
+            self.alive = False
+            await self._bury(process, stream)
+
+    async def _bury(self, process: anyio.abc.Process, stream: anyio.abc.UNIXSocketStream) -> None:
+        """Close the socket, which ends the child; kill it if it does not go."""
+        await stream.aclose()
+        with anyio.move_on_after(END_TIMEOUT_S if self._ending else 0.2):
+            await process.wait()
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+        await process.aclose()
+        words = _LAST_WORDS.search(self._stderr)
+        if not self._ending:
+            logger.warning(
+                "An engine process ended",
+                exit_code=process.returncode,
+                sessions=len(self.sessions),
+                last_words=words[0].decode() if words else "",
+            )
+        for session in list(self.sessions.values()):
+            session.die(EngineDied(self._reason))
+        self.sessions.clear()
+
+    async def send(self, frame: frames.ToEngine) -> None:
+        """Queue a frame; waits while the engine is slow. Safe to cancel.
+
+        :raises EngineDied: if the process is gone.
+        """
+        if not self.alive:
+            raise EngineDied(self._reason)
+        try:
+            await self._outgoing.send(frames.encode(frame))
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+            raise EngineDied(self._reason) from None
+
+    def end(self) -> None:
+        """Let it go: after what is queued, its socket is closed and it ends by itself."""
+        self._ending = True
+        self.alive = False
+        self._outgoing.close()
+
+    # --------------------------------------------------------------------------------- tasks
+
+    async def _write(self, stream: anyio.abc.UNIXSocketStream) -> None:
+        with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
+            async for data in self._to_write:
+                await stream.send(data)
+            await stream.send_eof()
+
+    async def _read(self, stream: anyio.abc.UNIXSocketStream) -> None:
+        splitter = frames.Splitter()
+        try:
+            while True:
+                for body in splitter.feed(await stream.receive(1 << 16)):
+                    self._take(frames.decode_to_parent(body))
+        except anyio.EndOfStream:
+            return
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+            return
+        except frames.FrameError:
+            self._reason = "The engine process spoke another protocol; restart the bridge."
+            logger.error("An engine process sent something that is no frame")
+
+    def _take(self, frame: frames.ToParent) -> None:
+        match frame:
+            case frames.Hello():
+                if frame.version != frames.PROTOCOL_VERSION:
+                    raise frames.FrameError("Another version.")
+                self.alive = True
+                self.ready.set()
+            case frames.Pong():
+                self._pongs = max(self._pongs, frame.number)
+                self.spent = frame.spent
+            case frames.Complaint():
+                logger.warning("An engine complains", code=frame.code, sentence=frame.sentence)
+            case _:
+                session = self.sessions.get(frame.session)
+                if session is not None:
+                    session.take(frame)
+
+    async def _watch(self, scope: anyio.CancelScope) -> None:
+        """End a process that does not say hello or stops answering pings."""
+        with anyio.move_on_after(self._settings.start_timeout_s):
+            await self.ready.wait()
+        if not self.ready.is_set():
+            self._give_up(scope, "The engine process did not start in time.")
+            return
+        while not self._ending:
+            self._pings += 1
+            asked = self._pings
+            with suppress(EngineDied):
+                await self.send(frames.Ping(number=asked))
+            await anyio.sleep(self._settings.ping_interval_s)
+            waited_s = self._settings.ping_interval_s
+            while self._pongs < asked and waited_s < self._settings.ping_timeout_s:
+                await anyio.sleep(GRACE_S)
+                waited_s += GRACE_S
+            # if it was us who did not run, the answer is in the socket: read it first
+            await anyio.sleep(min(GRACE_S, self._settings.ping_interval_s))
+            if self._pongs < asked and not self._ending:
+                self._give_up(scope, "The engine process did not answer and was killed.")
+                return
+        await anyio.sleep(math.inf)
+
+    def _give_up(self, scope: anyio.CancelScope, reason: str) -> None:
+        self._reason = reason
+        logger.warning("An engine process is killed", reason=reason)
+        scope.cancel()
+
+    async def _drain(self, process: anyio.abc.Process) -> None:
+        """Keep the end of stderr in memory; it may hold numbers, so it goes nowhere else."""
+        assert process.stderr is not None
+        with suppress(anyio.ClosedResourceError, anyio.BrokenResourceError):
+            async for data in process.stderr:
+                self._stderr = (self._stderr + data)[-_TAIL_BYTES:]
+
+
+def default_command() -> list[str]:
+    """The engine of this installation."""
+    return [sys.executable, "-m", "bridge.engine.child"]
