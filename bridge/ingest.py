@@ -33,7 +33,7 @@ from bridge.normalise.rows import (
 )
 from bridge.supabase.client import RequestRefused
 from bridge.supabase.patience import until_available
-from bridge.supabase.rpc import Recorded
+from bridge.supabase.rpc import Attempt, Recorded
 
 BATCH_EVENTS = 100
 BATCH_TEXT_CHARS = 500_000
@@ -68,8 +68,8 @@ class Outcomes(Protocol):
     def note(self, delivery: Delivery) -> None:
         """A delivery was read, in order."""
 
-    def retry_in_s(self, command: CommandId) -> float | None:
-        """When a send that surely did not leave is tried again; None = never."""
+    def attempt_of(self, command: CommandId) -> Attempt | None:
+        """The attempt that this process made; None if it was an earlier one's."""
 
     def recorded(self, deliveries: Sequence[Delivery]) -> None:
         """These are in the database now."""
@@ -134,7 +134,8 @@ class Ingest:
         rows: list[Row] = []
         for delivery in batch:
             pumping.outcomes.note(delivery)
-            rows += (_retried(row, pumping.outcomes) for row in rows_of(delivery.event))
+            ruled = (_ruled(row, pumping.outcomes) for row in rows_of(delivery.event))
+            rows += (row for row in ruled if row is not None)
         last = batch[-1].position
         rows += map(_held_up, pumping.outcomes.abandoned(last))
         if any(isinstance(row, SentRow) for row in rows):
@@ -231,14 +232,18 @@ def _text_chars(delivery: Delivery) -> int:
     return len(text) if isinstance(text, str) else 0
 
 
-def _retried(row: Row, outcomes: Outcomes) -> Row:
-    """A send that did not leave: when it is tried again, or that it failed for good."""
-    if not isinstance(row, CommandFinishedRow) or row.status != "pending":
+def _ruled(row: Row, outcomes: Outcomes) -> Row | None:
+    """A send that ended: whether it is tried again, and which attempt that is about."""
+    if not isinstance(row, CommandFinishedRow):
         return row
-    retry_in_s = outcomes.retry_in_s(row.command_id)
-    if retry_in_s is None:
-        return msgspec.structs.replace(row, status="failed")
-    return msgspec.structs.replace(row, retry_in_s=retry_in_s)
+    attempt = outcomes.attempt_of(row.command_id)
+    if attempt is None:
+        # Told again after a restart. A later attempt may be under way, which this says nothing
+        # about; the settling of the commands puts back what surely did not leave.
+        return row if row.status != "pending" else None
+    if row.status == "pending" and attempt.retry_in_s is None:
+        return msgspec.structs.replace(row, status="failed", attempt=attempt.number)
+    return msgspec.structs.replace(row, attempt=attempt.number, retry_in_s=attempt.retry_in_s)
 
 
 def _held_up(command: CommandId) -> CommandFinishedRow:

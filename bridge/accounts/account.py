@@ -23,7 +23,7 @@ from bridge.errors import CommandError
 from bridge.ids import AccountId, CommandId, Jid, WhatsAppMessageId
 from bridge.states import AccountStatus, Desired
 from bridge.supabase.patience import Backoff, until_available
-from bridge.supabase.rpc import Lease, Unread
+from bridge.supabase.rpc import Attempt, Lease, Unread
 
 CONNECT_WAIT_S = 45.0
 STOP_WAIT_S = 15.0
@@ -172,9 +172,7 @@ class Account:
         finally:
             self._logging_out = False
 
-    async def send_text(
-        self, command: CommandId, to: Jid, text: str, *, retry_in_s: float | None
-    ) -> None:
+    async def send_text(self, command: CommandId, to: Jid, text: str, attempt: Attempt) -> None:
         """Hand a text to WhatsApp; returns when its outcome is recorded (or will never come).
 
         Raises:
@@ -183,7 +181,7 @@ class Account:
         """
         live = self._ready()
         assert live.session is not None
-        entry = self._ledger.hand_over(command, retry_in_s)
+        entry = self._ledger.hand_over(command, attempt)
         try:
             await live.session.send_text(command, to, text)
         except CommandError:

@@ -17,7 +17,7 @@ from loguru import logger
 
 from bridge.errors import SupabaseUnavailable
 from bridge.ids import AccountId
-from bridge.supabase.client import RequestRefused
+from bridge.supabase.client import RequestRefused, WorkerUnknown
 from bridge.supabase.rpc import Lease
 
 # However often somebody rings, the database is asked no more often than this.
@@ -65,7 +65,7 @@ class LeaseKeeper:
             self._rung = anyio.Event()
             try:
                 leases = await self._rpc.hold_leases(self._capacity, self._lease_s)
-            except (SupabaseUnavailable, RequestRefused) as fault:
+            except (SupabaseUnavailable, RequestRefused, WorkerUnknown) as fault:
                 failures += 1
                 if failures in (1, 10) or failures % 100 == 0:
                     logger.warning("Leases could not be renewed", reason=fault.sentence)

@@ -14,13 +14,11 @@ import anyio
 
 from bridge.events import Delivery, SendFailed, SendStarted, SendSucceeded
 from bridge.ids import CommandId, SpoolPosition
+from bridge.supabase.rpc import Attempt
 
 # The engine delivers at most so many events ahead of the last confirmed one (its window is 512).
 # A send that is this far behind would stop all deliveries, and with them its own outcome.
 HELD_UP_AFTER = 256
-
-# A send of an earlier run that the spool says did not leave.
-REPLAYED_RETRY_S = 5.0
 
 
 @dataclass(slots=True)
@@ -28,11 +26,10 @@ class HandedOver:
     """A send that the engine has.
 
     Attributes:
-        retry_in_s: when to try again if it surely did not leave; None = it was the last attempt.
         settled: set when the outcome is recorded, or when it is known that none will come.
     """
 
-    retry_in_s: float | None
+    attempt: Attempt
     settled: anyio.Event = field(default_factory=anyio.Event)
 
 
@@ -43,9 +40,9 @@ class SendLedger:
         self._handed_over: dict[CommandId, HandedOver] = {}
         self._started: dict[CommandId, SpoolPosition] = {}
 
-    def hand_over(self, command: CommandId, retry_in_s: float | None) -> HandedOver:
+    def hand_over(self, command: CommandId, attempt: Attempt) -> HandedOver:
         """The engine is about to get this send."""
-        entry = HandedOver(retry_in_s)
+        entry = HandedOver(attempt)
         self._handed_over[command] = entry
         return entry
 
@@ -61,10 +58,10 @@ class SendLedger:
         if isinstance(delivery.event, SendStarted):
             self._started[delivery.event.command_id] = delivery.position
 
-    def retry_in_s(self, command: CommandId) -> float | None:
-        """When a send that did not leave is tried again; None = never."""
+    def attempt_of(self, command: CommandId) -> Attempt | None:
+        """The attempt that was handed over here; None if it was an earlier process's."""
         entry = self._handed_over.get(command)
-        return entry.retry_in_s if entry is not None else REPLAYED_RETRY_S
+        return entry.attempt if entry is not None else None
 
     def recorded(self, deliveries: Sequence[Delivery]) -> None:
         """These are in the database: outcomes among them settle their sends."""

@@ -240,7 +240,7 @@ class LiveSession:
                 ended = await self._follow(session, helpers)
                 self.connected = False
                 with anyio.move_on_after(DRAIN_S):
-                    await session.aclose()
+                    await session.disconnect()
                     await self._pumped.wait()
                 helpers.cancel_scope.cancel()
         except* BridgeError as group:

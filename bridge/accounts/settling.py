@@ -30,6 +30,7 @@ class SettlesCommands(Protocol):
         error_code: str | None = None,
         error_message: str | None = None,
         retry_in_s: float | None = None,
+        attempt: int | None = None,
     ) -> bool:
         """End one command, or put it back."""
 

@@ -28,7 +28,7 @@ from bridge.normalise.identity import chat_of, peer_of, person_of
 from bridge.normalise.rows import ReceiptRow, to_json
 from bridge.states import AccountStatus
 from bridge.supabase.patience import until_available
-from bridge.supabase.rpc import ClaimedCommand, Finish, Recorded, Unread
+from bridge.supabase.rpc import Attempt, ClaimedCommand, Finish, Recorded, Unread
 
 MAX_ATTEMPTS = 5
 FIRST_RETRY_S = 2.0
@@ -54,9 +54,7 @@ class AccountPort(Protocol):
     async def logout(self) -> bool:
         """Unlink and forget; whether WhatsApp was told."""
 
-    async def send_text(
-        self, command: CommandId, to: Jid, text: str, *, retry_in_s: float | None
-    ) -> None:
+    async def send_text(self, command: CommandId, to: Jid, text: str, attempt: Attempt) -> None:
         """Hand over; returns when the outcome is recorded."""
 
     async def mark_read(self, unread: Sequence[Unread]) -> None:
@@ -86,6 +84,7 @@ class ExecutorRpc(Protocol):
         error_code: str | None = None,
         error_message: str | None = None,
         retry_in_s: float | None = None,
+        attempt: int | None = None,
     ) -> bool:
         """End a command, or put it back."""
 
@@ -188,7 +187,10 @@ class Executor:
         if command.chat_jid is None:
             raise CommandError("The database did not say where to.", code="recipient_unknown")
         await account.send_text(
-            command.id, command.chat_jid, payload.text, retry_in_s=_retry_in_s(command.attempts)
+            command.id,
+            command.chat_jid,
+            payload.text,
+            Attempt(command.attempts, _retry_in_s(command.attempts)),
         )
 
     async def _mark_read(
@@ -258,6 +260,7 @@ class Executor:
                 error_code=error_code,
                 error_message=error_message,
                 retry_in_s=retry_in_s,
+                attempt=command.attempts,
             ),
             what="finish command",
         )

@@ -76,7 +76,11 @@ class SentRow(Part, frozen=True, tag_field="kind", tag="sent"):
 
 
 class CommandFinishedRow(Part, frozen=True, tag_field="kind", tag="command_finished"):
-    """A command ended otherwise than by `sent`, or goes back (`pending`)."""
+    """A command ended otherwise than by `sent`, or goes back (`pending`).
+
+    Attributes:
+        attempt: only if the command runs in this attempt; None = in any.
+    """
 
     command_id: CommandId
     status: Finish
@@ -84,6 +88,7 @@ class CommandFinishedRow(Part, frozen=True, tag_field="kind", tag="command_finis
     error_code: str | None = None
     error_message: str | None = None
     retry_in_s: float | None = None
+    attempt: int | None = None
 
 
 class PersonRow(Part, frozen=True, tag_field="kind", tag="person"):

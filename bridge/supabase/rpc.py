@@ -7,6 +7,7 @@ here: the callers know what may wait and what may not.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, TypeVar
 
@@ -27,7 +28,7 @@ class Registered(Row, frozen=True):
     """Answer of `bridge_register_worker`."""
 
     server_time: datetime
-    schema_version: str
+    schema_version: int
 
 
 class Check(Row, frozen=True):
@@ -37,7 +38,7 @@ class Check(Row, frozen=True):
         sealed_key_ids: the key ids that sealed the stored sessions, each once.
     """
 
-    schema_version: str
+    schema_version: int
     server_time: datetime
     bucket: bool
     publication_missing: list[str] = []
@@ -73,6 +74,19 @@ class ClaimedCommand(Row, frozen=True):
     chat_jid: Jid | None = None
     message_id: str | None = None
     expires_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One attempt at a send.
+
+    Attributes:
+        number: counts from 1.
+        retry_in_s: when to try again if it surely did not leave; None = it was the last one.
+    """
+
+    number: int
+    retry_in_s: float | None
 
 
 class Delta(Row, frozen=True):
@@ -194,8 +208,9 @@ class BridgeRpc:
         error_code: str | None = None,
         error_message: str | None = None,
         retry_in_s: float | None = None,
+        attempt: int | None = None,
     ) -> bool:
-        """End a command, or put it back; False if it had ended already."""
+        """End a command, or put it back; False if it does not run, or in another attempt."""
         arguments = self._fenced(account, epoch) | {
             "p_command": command,
             "p_status": status,
@@ -203,6 +218,7 @@ class BridgeRpc:
             "p_error_code": error_code,
             "p_error_message": error_message,
             "p_retry_in_s": retry_in_s,
+            "p_attempt": attempt,
         }
         return await self._call("bridge_finish_command", arguments, bool)
 
