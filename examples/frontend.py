@@ -44,8 +44,8 @@ class SimulatedPhones:
         (await self.http.post(f"/phones/{number}/messages", json=body)).raise_for_status()
 
     async def read_everything(self, number: str) -> None:
-        inbox = (await self.http.get(f"/phones/{number}/inbox")).json()
-        ids = [m["id"] for m in inbox["messages"] if not m.get("from_me")]
+        entries = (await self.http.get(f"/phones/{number}/inbox")).json()["entries"]
+        ids = [e["id"] for e in entries if e["kind"] == "message"]
         if ids:
             (await self.http.post(f"/phones/{number}/read", json={"ids": ids})).raise_for_status()
 

@@ -133,7 +133,7 @@ async def test_an_account_links_by_pairing_code(
 async def test_groups_carry_their_senders(linked: Linked) -> None:
     other = fresh_number()
     linked.simulator.add_phone(other, "João")
-    group = linked.simulator.create_group("Entregas", [linked.number, linked.customer, other])
+    group = linked.simulator.add_group("Entregas", [linked.number, linked.customer, other])
     linked.simulator.send_text(other, to=group, text="Cheguei")
     linked.simulator.send_text(linked.customer, to=group, text="Ótimo")
 
