@@ -1,0 +1,153 @@
+"""Bodies of requests to the control API, and the errors it answers with."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import msgspec
+
+from bridge.sandbox.whatsapp.phone.history import PastConversation
+from bridge.sandbox.whatsapp.server.faults import FaultKind
+
+MAX_BODY_BYTES = 1 << 27
+
+
+class ControlError(Exception):
+    """An answer that is not 200: status, stable code, one sentence."""
+
+    def __init__(self, status: int, code: str, sentence: str) -> None:
+        super().__init__(sentence)
+        self.status, self.code, self.sentence = status, code, sentence
+
+
+class Body(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base: unknown keys are refused, so that a misspelt option is noticed."""
+
+
+class NewPhone(Body, frozen=True):
+    """`addressing` says how its direct messages name people: `lid` (as today) or `pn`."""
+
+    number: str
+    name: str = ""
+    addressing: str = "lid"
+
+
+class PhoneChange(Body, frozen=True):
+    """`online: false` takes the phone off the network: what comes waits at the server."""
+
+    online: bool | None = None
+    name: str | None = None
+    about: str | None = None
+
+
+class Scan(Body, frozen=True):
+    """Text of a QR code, or an image of it as a data URL."""
+
+    qr: str
+
+
+class LinkCode(Body, frozen=True):
+    """The eight letters."""
+
+    code: str
+
+
+class NewMessage(Body, frozen=True):
+    """What a phone sends: `to` is a number, an address, or (also as `group`) a group."""
+
+    to: str | None = None
+    type: str = "text"
+    text: str | None = None
+    media_base64: str | None = None
+    mime_type: str | None = None
+    file_name: str | None = None
+    caption: str | None = None
+    voice_note: bool = False
+    group: str | None = None
+    quoted_id: str | None = None
+    target_id: str | None = None
+    garbled: bool = False
+
+
+class Read(Body, frozen=True):
+    """Ids of messages that the phone got."""
+
+    ids: list[str]
+    played: bool = False
+
+
+class ShowTyping(Body, frozen=True):
+    """`state` is composing, recording or paused."""
+
+    to: str
+    state: str = "composing"
+
+
+class NewHistory(Body, frozen=True):
+    """Conversations for the next linked device; `now` sends them to the linked ones as well."""
+
+    conversations: list[PastConversation]
+    now: bool = False
+
+
+class NewContact(Body, frozen=True):
+    """Somebody for the address book."""
+
+    number: str
+    name: str
+
+
+class NewGroup(Body, frozen=True):
+    """The owner is the first participant unless named."""
+
+    subject: str
+    participants: list[str]
+    owner: str | None = None
+
+
+class GroupChange(Body, frozen=True):
+    """What to change about a group; the owner does it."""
+
+    subject: str | None = None
+    add: list[str] = []
+    remove: list[str] = []
+
+
+class Unlink(Body, frozen=True):
+    """Which linked device; without it, all of them."""
+
+    device: int | None = None
+
+
+class NewFault(Body, frozen=True):
+    """Without `number` everybody meets it; without `for_s` it lasts until it is cleared."""
+
+    kind: FaultKind
+    number: str | None = None
+    for_s: float | None = None
+    delay_s: float | None = None
+
+
+_B = TypeVar("_B", bound=Body)
+
+
+def parse(raw: bytes, type_: type[_B]) -> _B:
+    """Read a body.
+
+    :raises ControlError: 400 if it is not JSON of that shape.
+    """
+    try:
+        return msgspec.json.decode(raw or b"{}", type=type_)
+    except msgspec.DecodeError as error:
+        raise ControlError(400, "bad_request", f"{error}.") from error
+
+
+def parse_number(text: str) -> str:
+    """A phone number as digits; it may be written with a plus, blanks and dashes.
+
+    :raises ControlError: 400 if it is not a number in international form.
+    """
+    digits = text.removeprefix("+").replace(" ", "").replace("-", "")
+    if not (digits.isascii() and digits.isdigit() and 5 <= len(digits) <= 15):
+        raise ControlError(400, "bad_number", f"{text!r} is not a phone number with country code.")
+    return digits

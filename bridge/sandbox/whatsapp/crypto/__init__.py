@@ -1,0 +1,1 @@
+"""The cryptography of the protocol, each piece without knowledge of sockets or accounts."""

@@ -1,0 +1,1 @@
+"""One loopback port that plays the Internet: proxy, TLS, HTTP and WebSocket."""

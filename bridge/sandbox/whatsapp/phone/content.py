@@ -1,0 +1,233 @@
+"""What is inside a message (`waE2E.Message`): building it, and telling what it says."""
+
+from __future__ import annotations
+
+import base64
+import time
+from dataclasses import dataclass
+
+from bridge.sandbox.whatsapp.codec import protobuf
+from bridge.sandbox.whatsapp.codec.nodes import JID
+from bridge.sandbox.whatsapp.codec.protobuf import Fields
+from bridge.sandbox.whatsapp.phone.inbox import MediaNote
+from bridge.sandbox.whatsapp.server.media_host import Uploaded
+
+_TEXT, _SENDER_KEY, _EXTENDED, _PROTOCOL, _DEVICE_SENT, _REACTION, _EDITED = 1, 2, 6, 12, 31, 46, 58
+_REVOKE, _EDIT = 0, 14
+_CONTEXT = 17
+_WRAPPERS = (37, 40, 53, 55, _EDITED)  # view once, ephemeral, document with caption, …
+_CALLED = {4: "contact", 5: "location", 26: "sticker", 49: "poll", 64: "poll"}
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """A message ready to be encrypted, and what its stanza says about it in the clear."""
+
+    raw: bytes
+    stanza_type: str = "text"
+    media_type: str | None = None
+    edit: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """The message that another one answers."""
+
+    id: str
+    sender: JID
+    raw: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _MediaFields:
+    """Field numbers of one kind of media message."""
+
+    message: int
+    mime_type: int
+    sha256: int
+    size: int
+    key: int
+    enc_sha256: int
+    path: int
+    key_time: int
+    caption: int | None = None
+    file_name: int | None = None
+
+
+_MEDIA = {
+    "image": _MediaFields(3, 2, 4, 5, 8, 9, 11, 12, caption=3),
+    "document": _MediaFields(7, 2, 4, 5, 7, 9, 10, 11, caption=20, file_name=8),
+    "audio": _MediaFields(8, 2, 3, 4, 7, 8, 9, 10),
+    "video": _MediaFields(9, 2, 3, 4, 6, 11, 13, 14, caption=7),
+}
+MEDIA_TYPES = tuple(_MEDIA)
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a message says, in the words of the control API."""
+
+    type: str
+    text: str | None = None
+    quoted_id: str | None = None
+    target_id: str | None = None
+    media: MediaNote | None = None
+
+
+# --------------------------------------------------------------------------- building
+
+
+def text_content(text: str, quote: Quote | None) -> Content:
+    """A text; one that answers another is an extended text."""
+    if quote is None:
+        return Content(protobuf.encode((_TEXT, text)))
+    extended = protobuf.encode((1, text), (_CONTEXT, _context(quote)))
+    return Content(protobuf.encode((_EXTENDED, extended)))
+
+
+def media_content(
+    kind: str,
+    media: Uploaded,
+    *,
+    mime_type: str,
+    caption: str | None,
+    file_name: str | None,
+    voice_note: bool,
+    quote: Quote | None,
+) -> Content:
+    """A message about a file on the media host; `kind` is one of `MEDIA_TYPES`."""
+    numbers = _MEDIA[kind]
+    fields: list[tuple[int, protobuf.Value]] = [
+        (1, media.url),
+        (numbers.mime_type, mime_type),
+        (numbers.sha256, media.file_sha256),
+        (numbers.size, media.size_bytes),
+        (numbers.key, media.media_key),
+        (numbers.enc_sha256, media.file_enc_sha256),
+        (numbers.path, media.direct_path),
+        (numbers.key_time, int(time.time())),
+        (_CONTEXT, _context(quote) if quote else None),
+    ]
+    if numbers.caption:
+        fields.append((numbers.caption, caption))
+    if numbers.file_name:
+        fields.append((numbers.file_name, file_name))
+    if kind == "audio":
+        fields += [(5, 1), (6, True if voice_note else None)]
+    if kind == "image":
+        fields += [(6, 1), (7, 1)]
+    raw = protobuf.encode((numbers.message, protobuf.encode(*fields)))
+    return Content(raw, "media", "ptt" if voice_note else kind)
+
+
+def reaction_content(chat: JID, target: Quote, *, target_from_me: bool, emoji: str) -> Content:
+    """A reaction; an empty emoji takes it back."""
+    key = _key(chat, target, from_me=target_from_me)
+    now_ms = int(time.time() * 1000)
+    return Content(
+        protobuf.encode((_REACTION, protobuf.encode((1, key), (2, emoji), (4, now_ms)))), "reaction"
+    )
+
+
+def edit_content(chat: JID, target: Quote, text: str) -> Content:
+    """A new text for an own message."""
+    protocol = protobuf.encode(
+        (1, _key(chat, target, from_me=True)),
+        (2, _EDIT),
+        (14, protobuf.encode((_TEXT, text))),
+        (15, int(time.time() * 1000)),
+    )
+    wrapped = protobuf.encode((1, protobuf.encode((_PROTOCOL, protocol))))
+    return Content(protobuf.encode((_EDITED, wrapped)), edit="1")
+
+
+def revoke_content(chat: JID, target: Quote) -> Content:
+    """An own message is deleted for everybody."""
+    protocol = protobuf.encode((1, _key(chat, target, from_me=True)), (2, _REVOKE))
+    return Content(protobuf.encode((_PROTOCOL, protocol)), edit="7")
+
+
+def sent_copy(chat: JID, raw: bytes) -> bytes:
+    """How one's own other devices get a message that one sent."""
+    return protobuf.encode((_DEVICE_SENT, protobuf.encode((1, str(chat)), (2, raw))))
+
+
+def sender_key_content(group: JID, distribution: bytes) -> bytes:
+    """The message that gives a device our key for a group."""
+    return protobuf.encode((_SENDER_KEY, protobuf.encode((1, str(group)), (2, distribution))))
+
+
+def _context(quote: Quote) -> bytes:
+    return protobuf.encode((1, quote.id), (2, str(quote.sender.bare)), (3, quote.raw))
+
+
+def _key(chat: JID, target: Quote, *, from_me: bool) -> bytes:
+    participant = str(target.sender.bare) if chat.is_group and not from_me else None
+    return protobuf.encode((1, str(chat)), (2, from_me), (3, target.id), (4, participant))
+
+
+# --------------------------------------------------------------------------- reading
+
+
+def distributed_key(message: Fields) -> tuple[str, bytes] | None:
+    """Group and sender key that a message brings along."""
+    if _SENDER_KEY not in message:
+        return None
+    distribution = message.sub(_SENDER_KEY)
+    return distribution.text(1), distribution.bytes_(2)
+
+
+def unwrap_sent_copy(message: Fields) -> tuple[JID, bytes] | None:
+    """Chat and content, if this is the copy of a message that an own device sent."""
+    if _DEVICE_SENT not in message:
+        return None
+    wrapper = message.sub(_DEVICE_SENT)
+    return JID.parse(wrapper.text(1)), wrapper.bytes_(2)
+
+
+def read_content(raw: bytes) -> Said:
+    """Tell what a message says; a kind without a name here is `unsupported`."""
+    message = protobuf.decode(raw)
+    for number in _WRAPPERS:
+        if number in message:
+            return read_content(message.sub(number).bytes_(1))
+    for kind, numbers in _MEDIA.items():
+        if numbers.message in message:
+            return _read_media(kind, message.sub(numbers.message), numbers)
+    if _TEXT in message:
+        return Said("text", message.text(_TEXT))
+    if _EXTENDED in message:
+        extended = message.sub(_EXTENDED)
+        return Said("text", extended.text(1), quoted_id=extended.sub(_CONTEXT).text(1) or None)
+    if _REACTION in message:
+        reaction = message.sub(_REACTION)
+        return Said("reaction", reaction.text(2), target_id=reaction.sub(1).text(3))
+    if _PROTOCOL in message:
+        return _read_protocol(message.sub(_PROTOCOL))
+    names = [name for number, name in _CALLED.items() if number in message]
+    return Said(names[0] if names else "unsupported")
+
+
+def _read_protocol(protocol: Fields) -> Said:
+    target = protocol.sub(1).text(3)
+    kind = protocol.integer(2)
+    if kind == _REVOKE and target:
+        return Said("revoke", target_id=target)
+    if kind == _EDIT:
+        return Said("edit", read_content(protocol.bytes_(14)).text, target_id=target)
+    return Said("protocol", str(kind))
+
+
+def _read_media(kind: str, fields: Fields, numbers: _MediaFields) -> Said:
+    note = MediaNote(
+        kind=kind,
+        mime_type=fields.text(numbers.mime_type),
+        file_name=fields.text(numbers.file_name) or None if numbers.file_name else None,
+        size_bytes=fields.integer(numbers.size),
+        sha256=fields.bytes_(numbers.sha256).hex(),
+        voice_note=kind == "audio" and bool(fields.integer(6)),
+        direct_path=fields.text(numbers.path),
+        media_key=base64.b64encode(fields.bytes_(numbers.key)).decode(),
+    )
+    caption = fields.text(numbers.caption) or None if numbers.caption else None
+    return Said(kind, caption, quoted_id=fields.sub(_CONTEXT).text(1) or None, media=note)

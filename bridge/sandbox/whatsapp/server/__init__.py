@@ -1,0 +1,1 @@
+"""The chat server: accounts, connections, linking, routing, and answers to requests."""

@@ -1,0 +1,26 @@
+"""Answers to ``<iq type=get|set>``: one module a subject, registered in one table.
+
+A request that nobody knows is answered with error 501 and remembered, never with a guess.
+"""
+
+from __future__ import annotations
+
+from bridge.sandbox.whatsapp.server.requests import (
+    app_state,
+    contacts,
+    groups,
+    keys,
+    linking,
+    upkeep,
+)
+from bridge.sandbox.whatsapp.server.requests.table import Answer, RequestTable, Services
+
+__all__ = ["Answer", "RequestTable", "Services", "request_table"]
+
+
+def request_table() -> RequestTable:
+    """Everything that the simulator can answer."""
+    table = RequestTable()
+    for module in (upkeep, keys, contacts, groups, app_state, linking):
+        module.register(table)
+    return table

@@ -1,0 +1,108 @@
+"""Requests about people: who is on WhatsApp, devices, pictures, texts, blocking."""
+
+from __future__ import annotations
+
+import zlib
+
+from bridge.sandbox.whatsapp.codec.nodes import JID, Attrs, Node
+from bridge.sandbox.whatsapp.server.records import Account
+from bridge.sandbox.whatsapp.server.requests.table import (
+    Answer,
+    Request,
+    RequestRefused,
+    RequestTable,
+)
+
+PICTURE_HOST = "pps.whatsapp.net"
+
+
+def register(table: RequestTable) -> None:
+    """Add this module's handlers."""
+    table.add("usync", "get", "usync", handler=_sync_users)
+    table.add("blocklist", "get", "", "list", handler=_block_list)
+    table.add("blocklist", "set", "item", handler=_block)
+    table.add("w:profile:picture", "get", "picture", handler=_picture)
+    table.add("status", "set", "status", handler=_set_about)
+
+
+def _sync_users(request: Request) -> Answer:
+    wanted = {query.tag for query in request.child.need("query")}
+    users = []
+    for user in request.child.need("list"):
+        jid = user.jid("jid")
+        contact = user.child("contact")
+        if jid is None and contact is not None:
+            jid = JID(contact.data().decode().partition("@")[0].lstrip("+"))
+        if jid is None:
+            continue
+        account = request.services.directory.account(jid)
+        attrs: Attrs = {"jid": jid}
+        content: list[Node] = []
+        if "contact" in wanted and contact is not None:
+            if account:
+                attrs = {"jid": account.lid, "pn_jid": account.pn}
+            content.append(Node("contact", {"type": "in" if account else "out"}, contact.data()))
+        if account:
+            content += _facts(account, wanted)
+        users.append(Node("user", attrs, content))
+    return Answer([Node("usync", request.child.attrs, [Node("list", {}, users)])])
+
+
+def _facts(account: Account, wanted: set[str]) -> list[Node]:
+    facts = []
+    if "devices" in wanted:
+        items = [
+            Node("device", {"id": device.id, "key-index": device.id or None})
+            for device in account.devices.values()
+        ]
+        facts.append(Node("devices", {}, [Node("device-list", {}, items)]))
+    if "lid" in wanted:
+        facts.append(Node("lid", {"val": account.lid}))
+    if "status" in wanted:
+        facts.append(Node("status", {"t": 0}, account.about.encode()))
+    if "picture" in wanted and account.picture:
+        facts.append(Node("picture", {"id": _picture_id(account)}))
+    return facts
+
+
+def _block_list(request: Request) -> Answer:
+    directory, account = request.services.directory, request.account
+    blocked = [directory.accounts[n] for n in account.blocked if n in directory.accounts]
+    items = [Node("item", {"jid": each.lid}) for each in blocked]
+    return Answer([Node("list", {"dhash": str(len(items))}, items)])
+
+
+def _block(request: Request) -> Answer:
+    account = request.account
+    other = request.services.directory.account(request.child.need_jid("jid"))
+    if other is None:
+        raise RequestRefused(404, "item-not-found")
+    if request.child.get("action") == "block" and other.number not in account.blocked:
+        account.blocked.append(other.number)
+    elif request.child.get("action") == "unblock" and other.number in account.blocked:
+        account.blocked.remove(other.number)
+    return _block_list(request)
+
+
+def _picture(request: Request) -> Answer:
+    target = request.node.jid("target")
+    account = request.services.directory.account(target) if target else None
+    if account is None or not account.picture:
+        raise RequestRefused(404, "item-not-found")
+    path = f"/{account.number}"
+    attrs = {
+        "id": _picture_id(account),
+        "type": request.child.get("type") or "image",
+        "url": f"https://{PICTURE_HOST}{path}",
+        "direct_path": path,
+    }
+    return Answer([Node("picture", attrs)])
+
+
+def _picture_id(account: Account) -> str:
+    return str(zlib.crc32(account.picture))
+
+
+def _set_about(request: Request) -> Answer:
+    request.account.about = request.child.data().decode(errors="replace")
+    return Answer()

@@ -1,0 +1,224 @@
+"""The simulator as a whole: one chat server and the phones of its users."""
+
+from __future__ import annotations
+
+import time
+
+import anyio
+from loguru import logger
+
+from bridge.sandbox.whatsapp.codec import protobuf
+from bridge.sandbox.whatsapp.codec.nodes import LID_SERVER, SERVER, Node
+from bridge.sandbox.whatsapp.crypto.device_identity import LinkingQr, vouch_for_companion
+from bridge.sandbox.whatsapp.phone import history
+from bridge.sandbox.whatsapp.phone.history import PastConversation
+from bridge.sandbox.whatsapp.phone.link_code import CodeExchange, WrongCode, normal_code
+from bridge.sandbox.whatsapp.phone.phone import Phone
+from bridge.sandbox.whatsapp.server.chat import ChatServer
+from bridge.sandbox.whatsapp.server.linking import Pairing
+from bridge.sandbox.whatsapp.server.records import MAX_COMPANIONS, Account, Device, Group
+from bridge.sandbox.whatsapp.server.requests.app_state import announce_collection
+from bridge.sandbox.whatsapp.server.session import Session
+
+_ANSWER_TIMEOUT_S = 15.0
+
+
+class LinkingRefused(Exception):
+    """A companion was not linked; the text says why, `code` names it."""
+
+    def __init__(self, code: str, sentence: str) -> None:
+        super().__init__(sentence)
+        self.code = code
+        self.sentence = sentence
+
+
+class Simulator:
+    """What the control API works on."""
+
+    def __init__(self, server: ChatServer) -> None:
+        self.server = server
+        self.phones: dict[str, Phone] = {}
+        server.on_ready = self._companion_is_ready
+
+    # ------------------------------------------------------------------ people
+
+    def add_phone(self, number: str, name: str, addressing: str = LID_SERVER) -> Phone:
+        """A new WhatsApp user; the number must be free."""
+        phone = self.phones[number] = Phone.create(self.server, number, name, addressing)
+        return phone
+
+    def remove_phone(self, phone: Phone) -> None:
+        """Delete an account: its companions are logged out."""
+        for device in phone.account.companions():
+            self.server.linking.unlink(device, say_so=True)
+        phone.set_online(online=False)
+        self.server.directory.remove_account(phone.account)
+        del self.phones[phone.account.number]
+
+    def add_group(self, owner: Phone, subject: str, members: list[Phone]) -> Group:
+        """A new group; everybody in it is told."""
+        accounts = [member.account for member in members]
+        return self.server.groups.create(owner.account, subject, accounts)
+
+    # ------------------------------------------------------------------ linking
+
+    async def scan(self, phone: Phone, text: str) -> Device:
+        """Scan the QR code of a client.
+
+        :raises QrUnreadable: if the text is not one of a QR code for linking.
+        :raises LinkingRefused: if the client is gone or does not agree.
+        """
+        code = LinkingQr.parse(text)
+        session = self.server.linking.waiting_for(code.ref)
+        if session is None:
+            raise LinkingRefused(
+                "qr_expired", "No client waits with this QR code: it has expired or was used."
+            )
+        if session.registration is None or session.registration.bytes_(3) != code.identity:
+            raise LinkingRefused("qr_forged", "The QR code names another key than its client has.")
+        pairing = self._vouch(phone, session, code.identity, code.adv_secret)
+        return await self._outcome(pairing)
+
+    async def enter_code(self, phone: Phone, typed: str) -> Device:
+        """Type the code that a client shows for this phone's number.
+
+        :raises WrongCode: if it is not that code.
+        :raises LinkingRefused: if no client waits for one, or it does not agree.
+        """
+        code = normal_code(typed)
+        number = phone.account.number
+        request = self.server.linking.code_requests.get(number)
+        if request is None:
+            raise LinkingRefused("no_code_requested", "No client waits for a code of this number.")
+        exchange = await anyio.to_thread.run_sync(CodeExchange, code, request.wrapped_ephemeral)
+        answered = anyio.Event()
+        bundle: list[bytes] = []
+
+        def take(finish: Node) -> None:
+            bundle.append(finish.need("link_code_pairing_wrapped_key_bundle").data())
+            answered.set()
+
+        request.on_finish = take
+        request.session.deliver(self._primary_hello(phone, request.ref, exchange))
+        with anyio.move_on_after(_ANSWER_TIMEOUT_S):
+            await answered.wait()
+        if not bundle:
+            raise LinkingRefused("no_answer", "The client did not answer the code.")
+        identity, secret = exchange.open(bundle[0], phone.state.store.identity)
+        registration = request.session.registration
+        if registration is None or registration.bytes_(3) != identity:
+            raise WrongCode("This is not the code that the other device shows.")
+        return await self._outcome(self._vouch(phone, request.session, identity, secret))
+
+    def _primary_hello(self, phone: Phone, ref: bytes, exchange: CodeExchange) -> Node:
+        hello = Node(
+            "link_code_companion_reg",
+            {"stage": "primary_hello"},
+            [
+                Node("link_code_pairing_ref", {}, ref),
+                Node(
+                    "link_code_pairing_wrapped_primary_ephemeral_pub",
+                    {},
+                    exchange.wrapped_ephemeral,
+                ),
+                Node("primary_identity_pub", {}, phone.state.store.identity.public),
+            ],
+        )
+        return Node(
+            "notification",
+            {
+                "from": SERVER,
+                "type": "link_code_companion_reg",
+                "id": self.server.directory.next_id(),
+                "t": int(time.time()),
+            },
+            [hello],
+        )
+
+    def _vouch(self, phone: Phone, session: Session, identity: bytes, secret: bytes) -> Pairing:
+        if len(phone.account.companions()) >= MAX_COMPANIONS:
+            raise LinkingRefused(
+                "too_many_devices", f"A phone has at most {MAX_COMPANIONS} linked devices."
+            )
+        key_index = phone.account.next_device
+        details, vouched = vouch_for_companion(
+            phone.state.store.identity, identity, secret, key_index
+        )
+        return self.server.linking.pair(session, phone.account, vouched, details)
+
+    @staticmethod
+    async def _outcome(pairing: Pairing) -> Device:
+        with anyio.move_on_after(_ANSWER_TIMEOUT_S):
+            await pairing.done.wait()
+        if not pairing.done.is_set():
+            raise LinkingRefused("no_answer", "The client did not answer.")
+        if pairing.problem:
+            raise LinkingRefused("refused_by_client", pairing.problem)
+        return pairing.device
+
+    # ------------------------------------------------------------------ after linking
+
+    def _companion_is_ready(self, device: Device) -> None:
+        """What a phone does for a new companion: keys of the app state, names, history."""
+        phone = self.phones.get(device.number)
+        if phone is None:
+            return
+        now_ms = int(time.time() * 1000)
+        name = protobuf.encode((1, now_ms), (7, protobuf.encode((1, phone.account.name))))
+        phone.app_state("critical_block").put(["setting_pushName"], name, 1)
+        share = protobuf.encode((1, phone.state.sync_key.share()))
+        phone.send_to_own(device, protobuf.encode((2, 6), (7, share)))
+        self._send_history(phone, device, history.INITIAL, phone.state.history)
+        for collection in phone.account.app_state:
+            announce_collection(
+                phone.account, collection, self.server.directory, self.server.post, but=device
+            )
+        logger.info("a companion is linked", device=device.id)
+
+    def add_contact(self, phone: Phone, other: Phone, full_name: str) -> None:
+        """Put somebody into a phone's address book; companions are told."""
+        action = protobuf.encode((1, full_name), (2, full_name.split(maxsplit=1)[0]), (4, True))
+        value = protobuf.encode((1, int(time.time() * 1000)), (3, action))
+        name = "critical_unblock_low"
+        phone.app_state(name).put(["contact", str(other.account.pn)], value, 2)
+        announce_collection(phone.account, name, self.server.directory, self.server.post)
+
+    def send_history_now(self, phone: Phone, past: list[PastConversation]) -> int:
+        """Send conversations to the companions that are linked already; gives their number."""
+        devices = [device for device in phone.account.companions() if device.ready]
+        for device in devices:
+            self._send_history(phone, device, history.RECENT, past)
+        return len(devices)
+
+    def _send_history(
+        self, phone: Phone, device: Device, kind: int, past: list[PastConversation]
+    ) -> None:
+        people: list[Account] = []
+        conversations = []
+        for each in past:
+            chat = phone.chat_of(each.to)
+            account = self.server.directory.account(chat)
+            numbers = {message.sender for message in each.messages if message.sender}
+            senders = {number: phone.chat_of(number) for number in numbers}
+            people += [account] if account else []
+            people += [self.server.directory.accounts[jid_number(number)] for number in numbers]
+            conversations.append(
+                history.conversation(
+                    each,
+                    chat,
+                    phone=account.pn if account else None,
+                    lid=account.lid if account else None,
+                    senders=senders,
+                )
+            )
+        lids = [(account.pn, account.lid) for account in people]
+        names = {str(account.lid): account.name for account in people if account.name}
+        media = self.server.media
+        for number, body in ((kind, conversations), (history.PUSH_NAMES, [])):
+            blob = history.history_sync(number, body, push_names=names, lids=lids)
+            phone.send_to_own(device, history.notification(number, blob, media))
+
+
+def jid_number(number: str) -> str:
+    """A phone number as it is in addresses: digits, without +."""
+    return number.lstrip("+")
