@@ -1,0 +1,318 @@
+import shutil
+import tempfile
+import threading
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bridge.engine.spool import (
+    Spool,
+    SpoolClosed,
+    SpoolCorrupt,
+    SpoolInUse,
+    has_unconfirmed_events,
+)
+from bridge.ids import AccountId
+from bridge.vault import AccountVault, Vault, VaultError
+
+ACCOUNT = AccountId("11111111-1111-1111-1111-111111111111")
+SECRET = "a secret of some length"
+RECORDS = [b"first", b"", b"third" * 50, b"\0" * 20, b"fifth"]
+
+
+def vault(secret: str = SECRET, account: AccountId = ACCOUNT) -> AccountVault:
+    return AccountVault(Vault.from_secret(secret).keys_of(account, purpose="spool"))
+
+
+def spool(directory: Path, *, secret: str = SECRET, **options: Any) -> Any:
+    bounds = {"max_bytes": 1 << 20, "wait_s": 0, **options}
+    return Spool(directory, vault(secret), **bounds)
+
+
+def everything(opened: Any) -> list[tuple[int, bytes]]:
+    cursor = opened.cursor()
+    try:
+        found: list[tuple[int, bytes]] = []
+        while batch := opened.read(cursor, 2):
+            found += batch
+        return found
+    finally:
+        cursor.close()
+
+
+def files(directory: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in directory.glob("*.spool")}
+
+
+def filled(directory: Path, **options: int) -> None:
+    with closing(spool(directory, **options)) as opened:
+        for record in RECORDS:
+            opened.append(record)
+
+
+def test_positions_grow_by_one_over_restarts(tmp_path):
+    filled(tmp_path)
+    with closing(spool(tmp_path)) as opened:
+        opened.confirm(5)
+        assert opened.append(b"sixth") == 6
+    with closing(spool(tmp_path)) as opened:
+        assert everything(opened) == [(6, b"sixth")]
+
+
+def test_unconfirmed_records_come_again_with_the_same_positions(tmp_path):
+    filled(tmp_path)
+    with closing(spool(tmp_path)) as opened:
+        opened.confirm(2)
+
+    with closing(spool(tmp_path)) as opened:
+        assert everything(opened) == [(3, RECORDS[2]), (4, RECORDS[3]), (5, RECORDS[4])]
+        assert (opened.first_unconfirmed, opened.last) == (3, 5)
+
+
+def test_positions_do_not_repeat_after_everything_was_confirmed(tmp_path):
+    with closing(spool(tmp_path, segment_bytes=1)) as opened:
+        for record in RECORDS:
+            opened.append(record)
+        opened.confirm(5)
+        assert files(tmp_path) == {}
+
+    with closing(spool(tmp_path)) as opened:
+        assert opened.append(b"next") == 6
+
+
+def test_confirmed_segments_are_deleted(tmp_path):
+    with closing(spool(tmp_path, segment_bytes=1)) as opened:
+        for record in RECORDS:
+            opened.append(record)
+        opened.confirm(3)
+
+        assert [int(name.split(".")[0]) for name in sorted(files(tmp_path))] == [4, 5]
+
+
+def test_nothing_is_readable_without_the_key(tmp_path):
+    with closing(spool(tmp_path)) as opened:
+        opened.append(b"a very private text")
+
+    assert all(b"private" not in content for content in files(tmp_path).values())
+
+
+def test_a_tail_torn_at_any_byte_is_cut(tmp_path):
+    filled(tmp_path)
+    (name, whole) = next(iter(files(tmp_path).items()))
+    for length in range(len(whole)):
+        (tmp_path / name).write_bytes(whole[:length])
+        with closing(spool(tmp_path)) as opened:
+            found = everything(opened)
+            assert found == list(enumerate(RECORDS, 1))[: len(found)]
+            assert opened.append(b"goes on") == len(found) + 1
+        with closing(spool(tmp_path)) as opened:
+            assert everything(opened)[-1] == (len(found) + 1, b"goes on")
+
+
+def test_a_tail_of_zeros_is_cut(tmp_path):
+    filled(tmp_path)
+    path = next(tmp_path.glob("*.spool"))
+    path.write_bytes(path.read_bytes() + b"\0" * 100)
+
+    with closing(spool(tmp_path)) as opened:
+        assert len(everything(opened)) == len(RECORDS)
+
+
+@settings(deadline=None, max_examples=150)
+@given(data=st.data())
+def test_a_changed_byte_is_reported_and_nothing_deleted(data):
+    directory = Path(tempfile.mkdtemp())
+    try:
+        filled(directory)
+        path = next(directory.glob("*.spool"))
+        content = bytearray(path.read_bytes())
+        at = data.draw(st.integers(min_value=0, max_value=len(content) - 1))
+        content[at] ^= data.draw(st.integers(min_value=1, max_value=255))
+        path.write_bytes(content)
+
+        with pytest.raises((SpoolCorrupt, VaultError)):
+            spool(directory)
+
+        assert path.read_bytes() == content
+    finally:
+        shutil.rmtree(directory)
+
+
+def test_another_key_is_reported_and_nothing_deleted(tmp_path):
+    filled(tmp_path)
+    before = files(tmp_path)
+
+    with pytest.raises(VaultError) as caught:
+        spool(tmp_path, secret="another secret of some length")
+
+    assert caught.value.code == "key_unknown"
+    assert files(tmp_path) == before
+
+
+def test_another_accounts_records_are_refused(tmp_path):
+    filled(tmp_path)
+
+    with pytest.raises(VaultError):
+        Spool(tmp_path, vault(account=AccountId("other")), max_bytes=1000, wait_s=0)
+
+
+def test_a_missing_part_is_reported(tmp_path):
+    filled(tmp_path, segment_bytes=1)
+    sorted(tmp_path.glob("*.spool"))[2].unlink()
+
+    with pytest.raises(SpoolCorrupt):
+        spool(tmp_path)
+
+
+def test_a_rotated_key_goes_on_in_a_new_segment(tmp_path):
+    filled(tmp_path)
+
+    with closing(spool(tmp_path, secret=f"new:another secret 123456,{SECRET}")) as opened:
+        opened.append(b"sealed with the new key")
+        assert [record for _, record in everything(opened)] == [
+            *RECORDS,
+            b"sealed with the new key",
+        ]
+    assert len(files(tmp_path)) == 2
+
+
+def test_a_lost_mark_delivers_again(tmp_path):
+    filled(tmp_path)
+    with closing(spool(tmp_path)) as opened:
+        opened.confirm(4)
+    (tmp_path / "confirmed").write_bytes(b"\xff" * 12)
+
+    with closing(spool(tmp_path)) as opened:
+        assert len(everything(opened)) == len(RECORDS)
+
+
+def test_a_full_spool_blocks_until_it_is_confirmed(tmp_path):
+    with closing(spool(tmp_path, max_bytes=100, segment_bytes=50)) as opened:
+        while opened._unconfirmed_bytes() < 100:
+            last = opened.append(b"x" * 20)
+        waiting = threading.Thread(target=opened.append, args=(b"one more",))
+        waiting.start()
+        waiting.join(0.05)
+        assert waiting.is_alive()
+
+        opened.confirm(last)
+        waiting.join(5)
+
+        assert not waiting.is_alive()
+        assert opened.last == last + 1
+
+
+def test_closing_wakes_whoever_waits(tmp_path):
+    opened = spool(tmp_path, max_bytes=1, segment_bytes=1)
+    opened.append(b"x")
+    raised = []
+
+    def append():
+        try:
+            opened.append(b"y")
+        except SpoolClosed:
+            raised.append(True)
+
+    threads = [
+        threading.Thread(target=append),
+        threading.Thread(target=opened.wait_beyond, args=(1,), kwargs={"window": 9}),
+    ]
+    for thread in threads:
+        thread.start()
+    opened.close()
+    for thread in threads:
+        thread.join(5)
+        assert not thread.is_alive()
+    assert raised == [True]
+
+
+def test_the_limit_is_lifted_for_the_end(tmp_path):
+    with closing(spool(tmp_path, max_bytes=1, segment_bytes=1)) as opened:
+        opened.append(b"x")
+        opened.lift_limit()
+        assert opened.append(b"y") == 2
+
+
+def test_a_reader_stops_at_the_window(tmp_path):
+    with closing(spool(tmp_path)) as opened:
+        for record in RECORDS:
+            opened.append(record)
+        seen = threading.Event()
+
+        def wait():
+            opened.wait_beyond(2, window=2)
+            seen.set()
+
+        threading.Thread(target=wait, daemon=True).start()
+        assert not seen.wait(0.05)
+        opened.confirm(1)
+        assert seen.wait(5)
+
+
+def test_only_one_has_it_open(tmp_path):
+    with closing(spool(tmp_path)), pytest.raises(SpoolInUse):
+        spool(tmp_path)
+    with closing(spool(tmp_path)):
+        pass
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    steps=st.lists(
+        st.one_of(
+            st.binary(max_size=200),
+            st.integers(min_value=0, max_value=30),
+            st.just("reopen"),
+        ),
+        max_size=40,
+    ),
+    segment_bytes=st.sampled_from([1, 100, 1 << 20]),
+)
+def test_it_is_a_queue_whatever_happens(steps, segment_bytes):
+    directory = Path(tempfile.mkdtemp())
+    opened = spool(directory, segment_bytes=segment_bytes)
+    written: list[tuple[int, bytes]] = []
+    confirmed = 0
+    try:
+        for step in steps:
+            if isinstance(step, bytes):
+                written.append((opened.append(step), step))
+            elif isinstance(step, int):
+                opened.confirm(step)
+                confirmed = max(confirmed, min(step, len(written)))
+            else:
+                opened.close()
+                opened = spool(directory, segment_bytes=segment_bytes)
+            assert everything(opened) == written[confirmed:]
+        assert [position for position, _ in written] == list(range(1, len(written) + 1))
+        opened.close()
+        assert has_unconfirmed_events(directory) == (confirmed < len(written))
+    finally:
+        opened.close()
+        shutil.rmtree(directory)
+
+
+def test_reading_goes_on_where_it_stopped_while_others_write_and_confirm(tmp_path):
+    with closing(spool(tmp_path, segment_bytes=200)) as opened:
+        found: list[bytes] = []
+        records = [str(number).encode() for number in range(500)]
+
+        def write():
+            for record in records:
+                opened.append(record)
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        cursor = opened.cursor()
+        while len(found) < len(records):
+            assert opened.wait_beyond(cursor.position, window=10)
+            for position, record in opened.read(cursor, 7):
+                found.append(record)
+                opened.confirm(position)
+        writer.join()
+        cursor.close()
+        assert found == records
