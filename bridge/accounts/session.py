@@ -325,7 +325,9 @@ class LiveSession:
                 return Ended(None)
             case SessionEnded():
                 if signal.detail:
-                    logger.info("WhatsApp ended the session", code=signal.code)
+                    logger.info(
+                        "WhatsApp ended the session", code=signal.code, detail=signal.detail
+                    )
                 return Ended(occurrence_of(signal.code), retry_after_s=signal.retry_after_s)
         return None
 
