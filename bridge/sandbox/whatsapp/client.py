@@ -71,6 +71,11 @@ class SimulatorClient:
         """Log one linked device out, or all."""
         return self._call("POST", f"/phones/{number}/unlink", {"device": device})
 
+    def companions(self, number: str) -> list[Json]:
+        """The devices linked to a phone."""
+        devices: list[Json] = self.phone(number)["devices"]
+        return devices
+
     # ------------------------------------------------------------------ messages
 
     def send_text(self, number: str, to: str, text: str, **options: object) -> str:
