@@ -9,7 +9,10 @@ create table public.leads (
     constraint leads_lid_is_a_lid check (lid ~ '^[^@\s]+@lid$'),
   telefone text
     constraint leads_telefone_is_the_number_of_the_phone_jid
-    check (telefone ~ '^[0-9]+$' and whatsapp_wa_id is not null and whatsapp_wa_id = telefone || '@s.whatsapp.net'),
+    check (
+      telefone is null
+      or (telefone ~ '^[0-9]+$' and whatsapp_wa_id is not distinct from telefone || '@s.whatsapp.net')
+    ),
   nome text
     constraint leads_nome_has_at_most_200_characters check (char_length(nome) <= 200),
   push_name text,
