@@ -33,8 +33,9 @@ as $$
 $$;
 comment on function whatsapp_private.is_uuid(text) is 'Whether a text is a UUID in its usual form.';
 
+-- security definer: frontends may ask it, and may not call the inner functions it uses; it reads no row
 create function public.whatsapp_command_problem(type text, payload jsonb) returns text
-language plpgsql immutable
+language plpgsql immutable security definer
 set search_path = ''
 as $$
 declare

@@ -7,6 +7,7 @@ and the claims that PostgREST would give it. Nothing but PostgreSQL runs.
 from __future__ import annotations
 
 import json
+import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -246,8 +247,12 @@ class World:
             )
         return Team(workspace, owner, admin, agent, viewer)
 
-    def add_bridge(self, *, connection: Connection | None = None) -> Bridge:
-        bridge = Bridge(self.service.on(connection or self.api))
+    def add_bridge(self) -> Bridge:
+        return self.add_bridge_on(self.api)
+
+    def add_bridge_on(self, connection: Connection) -> Bridge:
+        """A worker with a connection of its own, for tests in which several act at once."""
+        bridge = Bridge(self.service.on(connection))
         bridge.register()
         return bridge
 
@@ -280,6 +285,12 @@ class World:
     def one(self, query: str, *values: object) -> Row:
         (row,) = self.all(query, *values)
         return row
+
+    def wait_until(self, query: str, *, timeout_s: float = 10) -> None:
+        """Ask until the answer is true; each question is a round trip to the database."""
+        deadline = time.monotonic() + timeout_s
+        while not next(iter(self.one(query).values())):
+            assert time.monotonic() < deadline, query
 
     def empty(self) -> None:
         self.owner.execute("delete from public.workspaces")

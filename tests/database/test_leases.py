@@ -1,0 +1,260 @@
+"""An account runs on one host at a time, by the clock of the database."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+
+import psycopg
+import pytest
+from psycopg import errors
+from psycopg.types.json import Jsonb
+
+from tests.database.project import Bridge, Team, World
+
+
+def code_of(error: pytest.ExceptionInfo[psycopg.Error]) -> str | None:
+    return error.value.sqlstate
+
+
+def test_a_stopped_account_without_commands_needs_no_host(team: Team, bridge: Bridge) -> None:
+    team.add_account()
+    assert bridge.hold() == {}
+
+
+def test_a_running_account_is_claimed_under_a_new_epoch(
+    world: World, team: Team, bridge: Bridge
+) -> None:
+    account = team.add_account()
+    world.set_desired(account, "running")
+    held = bridge.hold()[account]
+    assert (held["lease_epoch"], held["previous_owner"], held["has_auth_state"]) == (1, None, False)
+    assert (held["workspace_id"], held["status"]) == (team.workspace, "disconnected")
+    again = bridge.hold()[account]
+    assert again["lease_epoch"] == 1
+
+
+def test_a_due_command_asks_for_a_host(team: Team, bridge: Bridge) -> None:
+    account = team.add_account()
+    team.command(account, "connect", {"method": "qr"})
+    assert list(bridge.hold()) == [account]
+
+
+def test_a_scheduled_command_asks_for_a_host_only_when_due(
+    world: World, team: Team, bridge: Bridge
+) -> None:
+    account = team.add_account()
+    team.send(account, "+5511987654321", run_at="2027-01-01T00:00:00Z",
+              expires_at="2027-02-01T00:00:00Z")  # fmt: skip
+    assert bridge.hold() == {}
+    world.owner.execute("update commands set run_at = now()")
+    assert list(bridge.hold()) == [account]
+
+
+def test_a_lease_that_is_not_needed_any_more_is_released(
+    world: World, team: Team, bridge: Bridge
+) -> None:
+    account = world.add_running_account(team, bridge)
+    bridge.update(account, desired="stopped")
+    assert bridge.hold() == {}
+    assert world.one("select lease_owner, lease_expires_at, lease_epoch, last_owner"
+                     " from whatsapp_baileys_sessions") == {
+        "lease_owner": None, "lease_expires_at": None, "lease_epoch": 1, "last_owner": bridge.worker,
+    }  # fmt: skip
+
+
+def test_a_running_command_keeps_the_lease_of_a_stopped_account(team: Team, bridge: Bridge) -> None:
+    account = team.add_account()
+    team.command(account, "connect", {"method": "qr"})
+    bridge.hold()
+    (claimed,) = bridge.claim()
+    assert list(bridge.hold()) == [account]
+    bridge.finish(claimed)
+    assert bridge.hold() == {}
+
+
+def test_a_valid_lease_is_not_taken(world: World, team: Team, bridge: Bridge) -> None:
+    world.add_running_account(team, bridge)
+    assert world.add_bridge().hold() == {}
+
+
+def test_an_expired_lease_is_taken_over_and_the_loser_can_write_nothing(
+    world: World, team: Team, bridge: Bridge
+) -> None:
+    account = world.add_running_account(team, bridge)
+    world.expire_lease(account)
+    second = world.add_bridge()
+    taken = second.hold()[account]
+    assert (taken["lease_epoch"], taken["previous_owner"]) == (2, bridge.worker)
+    for attempt in fenced_calls(bridge, account):
+        with pytest.raises(psycopg.Error) as error:
+            attempt()
+        assert code_of(error) == "WB001"
+    second.update(account, status="connecting")
+
+
+def fenced_calls(bridge: Bridge, account: uuid.UUID) -> list:  # type: ignore[type-arg]
+    none = uuid.uuid4()
+    return [
+        lambda: bridge.update(account, status="error"),
+        lambda: bridge.record(account),
+        lambda: bridge.settle(account),
+        lambda: bridge.unread(account, none),
+        lambda: bridge.fenced("bridge_load_session", account),
+        lambda: bridge.fenced("bridge_save_session", account, 1, Jsonb({})),
+        lambda: bridge.fenced("bridge_save_session_delta", account, 1, Jsonb({})),
+        lambda: bridge.fenced("bridge_destroy_session", account),
+        lambda: bridge.finish({"account_id": account, "id": none}),
+    ]
+
+
+def test_an_expired_lease_fences_even_if_nobody_took_it(
+    world: World, team: Team, bridge: Bridge
+) -> None:
+    account = world.add_running_account(team, bridge)
+    world.expire_lease(account)
+    for attempt in fenced_calls(bridge, account):
+        with pytest.raises(psycopg.Error) as error:
+            attempt()
+        assert code_of(error) == "WB001"
+
+
+def test_every_function_with_an_epoch_is_fenced(world: World) -> None:
+    """So that the list in `fenced_calls` cannot fall behind."""
+    functions = world.all("""
+        select proname from pg_proc
+        where pronamespace = 'public'::regnamespace and 'p_epoch' = any (proargnames)
+    """)
+    assert len(functions) == len(fenced_calls(Bridge(world.service), uuid.uuid4()))
+
+
+def test_the_own_expired_lease_comes_back_under_a_new_epoch(
+    world: World, team: Team, bridge: Bridge
+) -> None:
+    account = world.add_running_account(team, bridge)
+    world.expire_lease(account)
+    again = bridge.hold()[account]
+    assert (again["lease_epoch"], again["previous_owner"]) == (2, bridge.worker)
+
+
+def test_a_lease_runs_out_by_the_clock_of_the_database(
+    world: World, team: Team, bridge: Bridge
+) -> None:
+    account = team.add_account()
+    world.set_desired(account, "running")
+    bridge.hold(lease_s=60)
+    world.owner.execute(
+        "update whatsapp_baileys_sessions set lease_expires_at = clock_timestamp() + interval '20 ms'"
+    )
+    world.wait_until("select lease_expires_at <= clock_timestamp() from whatsapp_baileys_sessions")
+    with pytest.raises(psycopg.Error) as error:
+        bridge.update(account, status="connected")
+    assert code_of(error) == "WB001"
+
+
+def test_capacity_bounds_what_is_claimed_and_not_what_is_held(
+    world: World, team: Team, bridge: Bridge
+) -> None:
+    for _ in range(3):
+        world.set_desired(team.add_account(), "running")
+    assert len(bridge.hold(capacity=2)) == 2
+    assert len(bridge.hold(capacity=1)) == 2
+    assert len(bridge.hold(capacity=5)) == 3
+
+
+def test_what_ran_here_before_is_claimed_first(world: World, team: Team, bridge: Bridge) -> None:
+    accounts = [team.add_account() for _ in range(4)]
+    for account in accounts:
+        world.set_desired(account, "running")
+    mine = set(bridge.hold(capacity=1))
+    others = world.add_bridge()
+    others.hold()
+    for account in accounts:
+        world.expire_lease(account)
+    assert set(bridge.hold(capacity=1)) == mine
+
+
+def test_released_leases_are_free_at_once_and_those_of_others_stay(
+    world: World, team: Team, bridge: Bridge
+) -> None:
+    account = world.add_running_account(team, bridge)
+    second = world.add_bridge()
+    second.call("bridge_release_leases", second.worker, [account])
+    assert second.hold() == {}
+    bridge.call("bridge_release_leases", bridge.worker, [account])
+    bridge.call("bridge_release_leases", bridge.worker, [account])
+    taken = second.hold()[account]
+    assert (taken["lease_epoch"], taken["previous_owner"]) == (2, bridge.worker)
+
+
+def test_registering_again_gives_up_the_leases_of_the_earlier_run(
+    world: World, team: Team, bridge: Bridge
+) -> None:
+    account = world.add_running_account(team, bridge)
+    assert bridge.register()["schema_version"] == 1
+    with pytest.raises(psycopg.Error) as error:
+        bridge.update(account, status="error")
+    assert code_of(error) == "WB001"
+    assert bridge.hold()[account]["lease_epoch"] == 2
+
+
+def test_an_unknown_worker_is_told_to_register(world: World) -> None:
+    stranger = Bridge(world.service)
+    for attempt in (
+        lambda: stranger.hold(),
+        lambda: stranger.call("bridge_heartbeat", stranger.worker, Jsonb({})),
+    ):
+        with pytest.raises(psycopg.Error) as error:
+            attempt()
+        assert code_of(error) == "WB003"
+
+
+def test_a_heartbeat_tells_load_and_prunes_old_events(world: World, bridge: Bridge) -> None:
+    for age in (40, 29):
+        world.owner.execute(
+            "insert into whatsapp_baileys_events (level, code, message, created_at)"
+            " values ('info', 'x', 'x', now() - make_interval(days => %s))",
+            [age],
+        )
+    bridge.call("bridge_heartbeat", bridge.worker, Jsonb({"accounts": 3}))
+    assert world.one("select load from bridge_workers") == {"load": {"accounts": 3}}
+    assert len(world.all("select * from whatsapp_baileys_events")) == 1
+
+
+def test_a_dead_worker_is_forgotten_after_a_week(world: World, bridge: Bridge) -> None:
+    dead = world.add_bridge()
+    world.owner.execute(
+        "update bridge_workers set last_seen_at = now() - interval '8 days' where id = %s",
+        [dead.worker],
+    )
+    bridge.call("bridge_heartbeat", bridge.worker, Jsonb({}))
+    assert [row["id"] for row in world.all("select id from bridge_workers")] == [bridge.worker]
+
+
+def test_many_workers_at_once_share_accounts_without_overlap(world: World, team: Team) -> None:
+    users = [team.owner, team.admin, team.agent]
+    for caller in users:
+        for _ in range(5):
+            account = caller.value(
+                "insert into integration_accounts (workspace_id, nome) values (%s, 'x') returning id",
+                team.workspace,
+            )
+            world.set_desired(account, "running")
+    held: list[uuid.UUID] = []
+    start = threading.Barrier(4)
+
+    def hold() -> None:
+        with world.project.connect_api() as connection:
+            worker = world.add_bridge_on(connection)
+            start.wait()
+            held.extend(worker.hold(capacity=5))
+
+    threads = [threading.Thread(target=hold) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(held) == len(set(held))
+    worker = world.add_bridge()
+    held.extend(worker.hold())
+    assert len(held) == len(set(held)) == 15
