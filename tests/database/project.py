@@ -75,7 +75,7 @@ class Caller:
             "select set_config('role', %s, false), set_config('request.jwt.claims', %s, false)",
             [self.role, json.dumps(claims)],
         )
-        return self.connection.execute(query.encode(), values)
+        return self.connection.execute(query.encode(), values or None)
 
     def rows(self, query: str, *values: object) -> list[Row]:
         return self.run(query, *values).fetchall()
@@ -280,7 +280,7 @@ class World:
 
     def all(self, query: str, *values: object) -> list[Row]:
         """What is really in the tables, whatever anybody may see."""
-        return self.owner.execute(query.encode(), values).fetchall()
+        return self.owner.execute(query.encode(), values or None).fetchall()
 
     def one(self, query: str, *values: object) -> Row:
         (row,) = self.all(query, *values)
