@@ -11,14 +11,16 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 import anyio
+import httpx
 import psutil
 import pytest
-from supabase import AsyncClient, acreate_client
+from supabase import AsyncClient, AsyncClientOptions, acreate_client
 
 from bridge.sandbox.stack import StackInfo
 from tests.fixtures.simulator import Simulator, fresh_number
@@ -27,11 +29,6 @@ from tests.fixtures.stack import Tenant, new_tenant
 Row = dict[str, Any]
 T = TypeVar("T")
 AUTH_SECRET = secrets.token_urlsafe(48)
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
 
 
 async def until(
@@ -184,25 +181,30 @@ class Frontend:
         return await self.until_command(command)
 
 
-async def sign_in(stack: StackInfo, tenant: Tenant) -> Frontend:
-    client = await acreate_client(stack.url, stack.anon_key)
-    await client.auth.sign_in_with_password({"email": tenant.email, "password": tenant.password})
-    return Frontend(client, tenant)
+@asynccontextmanager
+async def signed_in(stack: StackInfo, tenant: Tenant) -> AsyncIterator[Frontend]:
+    # supabase-py never closes the connections that it opens by itself
+    async with httpx.AsyncClient(timeout=30) as http:
+        options = AsyncClientOptions(httpx_client=http, auto_refresh_token=False)
+        client = await acreate_client(stack.url, stack.anon_key, options)
+        await client.auth.sign_in_with_password(
+            {"email": tenant.email, "password": tenant.password}
+        )
+        yield Frontend(client, tenant)
+        await client.realtime.close()
 
 
 @pytest.fixture
 async def frontend(stack: StackInfo) -> AsyncIterator[Frontend]:
-    signed_in = await sign_in(stack, new_tenant(stack))
-    yield signed_in
-    await signed_in.client.remove_all_channels()
+    async with signed_in(stack, new_tenant(stack)) as user:
+        yield user
 
 
 @pytest.fixture
 async def stranger(stack: StackInfo) -> AsyncIterator[Frontend]:
     """A user of another workspace."""
-    signed_in = await sign_in(stack, new_tenant(stack))
-    yield signed_in
-    await signed_in.client.remove_all_channels()
+    async with signed_in(stack, new_tenant(stack)) as user:
+        yield user
 
 
 @dataclass
