@@ -1,0 +1,1 @@
+"""What runs in the workshop's processes; the parent never imports it."""
