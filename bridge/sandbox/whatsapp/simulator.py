@@ -20,7 +20,7 @@ from bridge.sandbox.whatsapp.server.records import MAX_COMPANIONS, Account, Devi
 from bridge.sandbox.whatsapp.server.requests.app_state import announce_collection
 from bridge.sandbox.whatsapp.server.session import Session
 
-_ANSWER_TIMEOUT_S = 15.0
+_ANSWER_TIMEOUT_S = 10.0
 
 
 class LinkingRefused(Exception):
@@ -91,20 +91,12 @@ class Simulator:
         if request is None:
             raise LinkingRefused("no_code_requested", "No client waits for a code of this number.")
         exchange = await anyio.to_thread.run_sync(CodeExchange, code, request.wrapped_ephemeral)
-        answered = anyio.Event()
-        bundle: list[bytes] = []
-
-        def take(finish: Node) -> None:
-            bundle.append(finish.need("link_code_pairing_wrapped_key_bundle").data())
-            answered.set()
-
-        request.on_finish = take
         request.session.deliver(self._primary_hello(phone, request.ref, exchange))
         with anyio.move_on_after(_ANSWER_TIMEOUT_S):
-            await answered.wait()
-        if not bundle:
+            await request.answered.wait()
+        if not request.key_bundle:
             raise LinkingRefused("no_answer", "The client did not answer the code.")
-        identity, secret = exchange.open(bundle[0], phone.state.store.identity)
+        identity, secret = exchange.open(request.key_bundle, phone.state.store.identity)
         registration = request.session.registration
         if registration is None or registration.bytes_(3) != identity:
             raise WrongCode("This is not the code that the other device shows.")

@@ -28,7 +28,7 @@ from bridge.sandbox.whatsapp.server.routing import Router
 from bridge.sandbox.whatsapp.server.session import Session
 
 _PROTOCOL_ERROR = 1002
-_UNPAIRED_TAGS = ("iq", "ib")
+_UNPAIRED_TAGS = ("iq", "ib", "ack")
 
 
 class ChatServer:

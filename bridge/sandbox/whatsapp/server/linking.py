@@ -14,7 +14,6 @@ from __future__ import annotations
 import base64
 import os
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import anyio
@@ -46,12 +45,17 @@ class Pairing:
 
 @dataclass(eq=False)
 class CodeRequest:
-    """A companion that waits for its 8-letter code to be typed on the phone."""
+    """A companion that waits for its 8-letter code to be typed on the phone.
+
+    Attributes:
+        answered: the companion has answered the phone with its `key_bundle`, or is gone (empty).
+    """
 
     session: Session
     ref: bytes
     wrapped_ephemeral: bytes
-    on_finish: Callable[[Node], None] | None = None
+    key_bundle: bytes = b""
+    answered: anyio.Event = field(default_factory=anyio.Event)
 
 
 class Linking:
@@ -92,10 +96,11 @@ class Linking:
 
     def finish_code(self, session: Session, finish: Node) -> None:
         """Last step of linking by code: hand the companion's keys to the phone."""
+        bundle = finish.need("link_code_pairing_wrapped_key_bundle").data()
         for request in self.code_requests.values():
-            if request.session is session and request.on_finish:
-                request.on_finish(finish)
-                return
+            if request.session is session:
+                request.key_bundle = bundle
+                request.answered.set()
 
     def waiting_for(self, ref: str) -> Session | None:
         """The connection that shows a QR code with this ref."""
@@ -180,6 +185,7 @@ class Linking:
         for number, request in list(self.code_requests.items()):
             if request.session is session:
                 del self.code_requests[number]
+                request.answered.set()
         if pairing := self._pairings.pop(session, None):
             pairing.problem = "The client went away before the pairing was complete."
             pairing.done.set()

@@ -27,8 +27,8 @@ def _link_by_code(request: Request) -> Answer:
         child = Node("link_code_pairing_ref", {}, ref)
         return Answer([Node("link_code_companion_reg", {"stage": stage}, [child])])
     if stage == "companion_finish":
-        session, finish = request.session, request.child
-        return Answer(afterwards=lambda: linking.finish_code(session, finish))
+        linking.finish_code(request.session, request.child)
+        return Answer()
     raise RequestRefused(400, "bad-request")
 
 
