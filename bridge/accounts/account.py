@@ -29,6 +29,7 @@ CONNECT_WAIT_S = 45.0
 STOP_WAIT_S = 15.0
 LOGOUT_CONNECT_S = 20.0
 LOGOUT_ANSWER_S = 10.0
+LOGOUT_RETRY_S = 0.5
 FIRST_RETRY_S = 2.0
 MOST_RETRY_S = 300.0
 # A connection that held so long ends a row of failures.
@@ -61,7 +62,7 @@ class Account:
         self._lease_until = lease_until
         self._face = Face(around.rpc, self.id, self.epoch, lease.status)
         self._ledger = SendLedger()
-        self._has_auth = lease.has_auth_state
+        self._had_auth = lease.has_auth_state
         self._goal = Goal.REST
         self._pairing: PairByQr | PairByCode | None = None
         self._live: LiveSession | None = None
@@ -213,6 +214,11 @@ class Account:
         live = self._live
         return Jid(live.phone_jid) if live is not None and live.phone_jid else None
 
+    @property
+    def _has_auth(self) -> bool:
+        """Whether there are credentials; a session that is still running may have made them."""
+        return self._had_auth or (self._live is not None and self._live.linked)
+
     def _ready(self) -> LiveSession:
         if self._live is not None and self._live.ready:
             return self._live
@@ -266,8 +272,8 @@ class Account:
         try:
             ended = await live.run()
         finally:
+            self._had_auth = self._has_auth
             self._live = None
-            self._has_auth = self._has_auth or (goal is Goal.PAIR and live.linked)
         self._settled = self._settled or live.settled.is_set()
         if live.connected_for_s > STEADY_S:
             self._backoff.reset()
@@ -337,25 +343,30 @@ class Account:
                 self._wake()
             with anyio.move_on_after(LOGOUT_CONNECT_S):
                 await self._face.until_shown(_decides, after=turn)
-        live = self._live
-        if live is None or not live.connected or live.session is None:
-            return self._face.reason is Occurrence.LOGGED_OUT_BY_USER
-        try:
-            with anyio.fail_after(LOGOUT_ANSWER_S):
-                await live.session.logout()
-                await self._face.until_shown(
-                    lambda shown: shown is Occurrence.LOGGED_OUT_BY_USER, after=turn
-                )
-        except (CommandError, EngineDied, TimeoutError):
-            return False
-        return True
+        with anyio.move_on_after(LOGOUT_ANSWER_S):
+            while self._face.reason is not Occurrence.LOGGED_OUT_BY_USER:
+                live = self._live
+                if live is None or live.session is None:
+                    return False
+                try:
+                    await live.session.logout()
+                    await self._face.until_shown(_is_logged_out, after=turn)
+                except EngineDied:
+                    return False
+                except CommandError as fault:
+                    logger.info("WhatsApp did not take the logout", code=fault.code)
+                    if not fault.retryable:
+                        return False
+                    await anyio.sleep(LOGOUT_RETRY_S)
+            return True
+        return False
 
     async def _forget(self) -> None:
         await until_available(
             lambda: self._around.rpc.destroy_session(self.id, self.epoch), what="destroy session"
         )
         await self._around.host.forget(self.id)
-        self._has_auth = False
+        self._had_auth = False
 
     async def _settle_at_rest(self) -> None:
         await settle_commands(self._around.rpc, self.id, self.epoch, None)
@@ -371,6 +382,10 @@ class Account:
         """Who waits for an outcome here must not wait for ever; the next holder settles."""
         for command in {*self._ledger.started(), *self._ledger.unstarted()}:
             self._ledger.take_back(command)
+
+
+def _is_logged_out(occurrence: Occurrence) -> bool:
+    return occurrence is Occurrence.LOGGED_OUT_BY_USER
 
 
 def _decides(occurrence: Occurrence) -> bool:

@@ -210,6 +210,7 @@ class LiveSession:
                 lambda: around.rpc.load_session(self._account, self._epoch), what="load session"
             )
             if self._mode is Mode.RESUME and stored.auth_state is None:
+                self.linked = False
                 return Ended(Occurrence.PAIRING_INTERRUPTED)
             image = await self._image(stored)
             session = await around.host.open(
