@@ -43,6 +43,7 @@ create index commands_running on public.commands (integration_account_id) where 
 create index commands_overdue on public.commands (expires_at) where status = 'pending';
 create index commands_latest_first on public.commands (workspace_id, created_at desc);
 create index commands_by_conversation on public.commands (conversation_id);
+create index commands_by_creator on public.commands (created_by) where created_by is not null;
 
 comment on table public.commands is
   'What the bridge shall do. Insert a row; it is refused with a sentence if something is wrong with it, and otherwise claimed, executed and finished in place.';

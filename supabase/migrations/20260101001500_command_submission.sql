@@ -205,7 +205,7 @@ begin
   if strpos(target, '@') > 0 then
     if target ~ '^[1-9][0-9]{7,14}@(s\.whatsapp\.net|c\.us)$' then
       wanted_phone_jid := split_part(target, '@', 1) || '@s.whatsapp.net';
-    elsif target ~ '^[0-9]{5,20}@lid$' then
+    elsif target ~ '^[0-9]{1,20}@lid$' then
       wanted_lid := target;
     elsif target ~ '^[0-9]{5,25}(-[0-9]{5,20})?@g\.us$' then
       return whatsapp_private.keep_chat(p_account, p_workspace, target, 'group');

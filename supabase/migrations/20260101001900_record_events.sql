@@ -352,15 +352,16 @@ as $$
 declare
   sent_id constant text := p_event ->> 'whatsapp_message_id';
   accepted_at constant timestamptz := (p_event ->> 'sent_at')::timestamptz;
+  command_id constant uuid := (p_event ->> 'command_id')::uuid;
   command public.commands;
   message public.messages;
   echo uuid;
 begin
-  if sent_id is null or accepted_at is null then
-    raise exception 'whatsapp_message_id or sent_at is missing.' using errcode = '22023';
+  if sent_id is null or accepted_at is null or command_id is null then
+    raise exception 'command_id, whatsapp_message_id or sent_at is missing.' using errcode = '22023';
   end if;
   select * into command from public.commands
-  where id = (p_event ->> 'command_id')::uuid and integration_account_id = p_account
+  where id = command_id and integration_account_id = p_account
   for no key update;
   if command.id is null then
     return false;

@@ -1,0 +1,241 @@
+"""One lead a person and one conversation a chat, whatever address WhatsApp used when."""
+
+from __future__ import annotations
+
+import uuid
+from collections import Counter
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.database.project import (
+    Bridge,
+    Row,
+    Team,
+    World,
+    message,
+    person,
+    receipt,
+    sent,
+)
+
+PHONE, LID = "5511987654321", "111"
+BY_PHONE, BY_LID = person(PHONE), person(lid=LID)
+BOTH = person(PHONE, LID, "Ana")
+BIA = person("5521912345678", "222", "Bia")
+ME = person("5511900000000", "999", "Loja")
+GROUP = "120363025246125486@g.us"
+
+
+@pytest.fixture
+def account(world: World, team: Team, bridge: Bridge) -> uuid.UUID:
+    return world.add_running_account(team, bridge)
+
+
+def learn(someone: Row) -> Row:
+    return {"kind": "person", "person": someone}
+
+
+def test_a_lead_known_by_lid_learns_its_number(
+    world: World, bridge: Bridge, account: uuid.UUID
+) -> None:
+    bridge.record(account, message("A", BY_LID))
+    before = world.one("select id, telefone from leads")
+    assert before["telefone"] is None
+    assert world.one("select chat_jid from conversations") == {"chat_jid": "111@lid"}
+    bridge.record(account, learn(BOTH))
+    after = world.one("select id, telefone, lid, nome from leads")
+    assert after == {"id": before["id"], "telefone": PHONE, "lid": "111@lid", "nome": "Ana"}
+    assert world.one("select chat_jid, nome from conversations") == {
+        "chat_jid": f"{PHONE}@s.whatsapp.net", "nome": "Ana",
+    }  # fmt: skip
+
+
+def test_a_lead_known_by_number_learns_its_lid(
+    world: World, bridge: Bridge, account: uuid.UUID
+) -> None:
+    bridge.record(account, message("A", BY_PHONE), message("B", BOTH), message("C", BY_LID))
+    assert world.one("select count(*) as n from leads") == {"n": 1}
+    assert world.one("select nao_lidas from conversations") == {"nao_lidas": 3}
+
+
+def test_two_leads_that_are_one_person_are_merged_with_all_that_refers_to_them(
+    world: World, team: Team, bridge: Bridge, account: uuid.UUID
+) -> None:
+    command = team.send(account, f"+{PHONE}", "por telefone")
+    bridge.claim()
+    bridge.record(account, sent(command, "S", at="2026-01-02T01:00:00Z"))
+    bridge.record(account, receipt("delivered", ["S"], BY_PHONE, at="2026-01-02T01:01:00Z"))
+    bridge.record(account, message("A", BY_LID, text="por lid", at="2026-01-02T02:00:00Z"))
+    bridge.record(account, message("G", BY_LID, group=GROUP, at="2026-01-02T01:30:00Z"))
+    bridge.record(account, receipt("read", ["EARLY"], BY_LID))
+    pending = team.send(account, "111@lid", "depois")
+    team.agent.run("update conversations set labels = '{vip}' where chat_jid = '111@lid'")
+    old = {row["chat_jid"]: row["id"] for row in world.all("select * from conversations")}
+    dropped_lead = world.one("select id from leads where lid = '111@lid'")["id"]
+
+    bridge.record(account, learn(BOTH))
+
+    lead = world.one("select * from leads")
+    assert (lead["telefone"], lead["lid"], lead["nome"]) == (PHONE, "111@lid", "Ana")
+    conversation = world.one("select * from conversations where kind = 'direct'")
+    assert (conversation["lead_id"], conversation["id"]) == (lead["id"], command["conversation_id"])
+    assert (conversation["nao_lidas"], conversation["ultima_mensagem"], conversation["labels"]) == (
+        1, "por lid", ["vip"],
+    )  # fmt: skip
+    rows = world.all("select conversation_id, sender_lead_id from messages where not from_me")
+    assert {row["sender_lead_id"] for row in rows} == {lead["id"]}
+    assert world.one("select count(*) as n from messages where conversation_id = %s",
+                     conversation["id"]) == {"n": 3}  # fmt: skip
+    assert world.one("select conversation_id from commands where id = %s", pending["id"]) == {
+        "conversation_id": conversation["id"]
+    }
+    assert world.one("select lead_id from message_receipts") == {"lead_id": lead["id"]}
+    assert team.send(account, old["111@lid"])["conversation_id"] == conversation["id"]
+    assert team.send(account, dropped_lead)["conversation_id"] == conversation["id"]
+    bridge.record(account, message("EARLY", ME, peer=BY_PHONE, from_me=True))
+    assert world.one("select status from messages where whatsapp_message_id = 'EARLY'") == {
+        "status": "read"
+    }
+
+
+def test_a_merge_reaches_every_account_of_the_workspace_and_no_other_tenant(
+    world: World, team: Team, bridge: Bridge, account: uuid.UUID
+) -> None:
+    second = world.add_running_account(team, bridge)
+    theirs = world.add_team()
+    foreign = world.add_running_account(theirs, bridge)
+    for target in (account, second, foreign):
+        bridge.record(target, message("A", BY_LID), message("B", BY_PHONE))
+    bridge.record(account, learn(BOTH))
+    count = "select count(*) as n from {} where workspace_id = %s"
+    for table, ours, others in (("leads", 1, 2), ("conversations", 2, 2), ("messages", 4, 2)):
+        assert world.one(count.format(table), team.workspace) == {"n": ours}
+        assert world.one(count.format(table), theirs.workspace) == {"n": others}
+
+
+def test_one_message_in_both_conversations_is_one_after_the_merge(
+    world: World, bridge: Bridge, account: uuid.UUID
+) -> None:
+    bridge.record(account, message("A", BY_LID, placeholder=True), message("A", BY_PHONE))
+    bridge.record(account, learn(BOTH))
+    assert world.one("select tipo, conteudo from messages") == {"tipo": "text", "conteudo": "Oi"}
+
+
+def test_of_two_running_commands_one_leaves_the_queue_at_a_merge_and_both_finish(
+    world: World, team: Team, bridge: Bridge, account: uuid.UUID
+) -> None:
+    team.send(account, f"+{PHONE}")
+    team.send(account, "111@lid")
+    first, second = bridge.claim()
+    bridge.record(account, learn(BOTH))
+    assert bridge.finish(first)
+    assert bridge.finish(second)
+
+
+def test_a_number_that_changed_hands_goes_to_its_new_owner(
+    world: World, bridge: Bridge, account: uuid.UUID
+) -> None:
+    bridge.record(account, message("A", person(PHONE, "111")), message("B", person("552100", "222")))
+    bridge.record(account, learn(person(PHONE, "222")))
+    rows = world.all("select lid, telefone from leads order by lid")
+    assert rows == [
+        {"lid": "111@lid", "telefone": None},
+        {"lid": "222@lid", "telefone": PHONE},
+    ]
+    chats = world.all("select c.chat_jid, l.lid from conversations c"
+                      " join leads l on l.id = c.lead_id order by l.lid")  # fmt: skip
+    assert chats == [
+        {"chat_jid": "111@lid", "lid": "111@lid"},
+        {"chat_jid": f"{PHONE}@s.whatsapp.net", "lid": "222@lid"},
+    ]
+
+
+def test_the_number_of_a_person_who_changed_it_is_the_new_one(
+    world: World, bridge: Bridge, account: uuid.UUID
+) -> None:
+    bridge.record(account, message("A", BOTH), message("B", person("5511911112222", LID)))
+    assert world.one("select telefone from leads") == {"telefone": "5511911112222"}
+    assert world.one("select chat_jid from conversations") == {
+        "chat_jid": "5511911112222@s.whatsapp.net"
+    }
+
+
+def test_an_odd_phone_jid_is_kept_without_a_number(
+    world: World, bridge: Bridge, account: uuid.UUID
+) -> None:
+    bridge.record(account, message("A", person("server")))
+    assert world.one("select telefone from leads") == {"telefone": None}
+
+
+PEOPLE = [person(f"55119{n}0000000", f"7{n}", None) for n in range(3)]
+HALVES = st.sampled_from(["phone_jid", "lid", "both"])
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["incoming", "own", "group", "receipt", "learn", "send"]),
+        st.integers(0, 2),
+        HALVES,
+    ),
+    min_size=1,
+    max_size=14,
+)
+
+
+def seen_as(someone: Row, half: str) -> Row:
+    if half == "both":
+        return someone
+    return {"phone_jid": None, "lid": None, "push_name": None, half: someone[half]}
+
+
+@given(steps=STEPS)
+@settings(
+    max_examples=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+def test_any_history_ends_in_one_lead_a_person_and_one_conversation_a_chat(
+    world: World, steps: list[tuple[str, int, str]]
+) -> None:
+    world.empty()
+    team, bridge = world.add_team(), world.add_bridge()
+    account = world.add_running_account(team, bridge)
+    expected: Counter[str] = Counter()
+    chats = set()
+    met = set()
+    for number, (what, who, half) in enumerate(steps):
+        someone = seen_as(PEOPLE[who], half)
+        name = PEOPLE[who]["lid"]
+        met.add(name)
+        if what == "incoming":
+            bridge.record(account, message(f"M{number}", someone))
+        elif what == "own":
+            bridge.record(account, message(f"M{number}", ME, peer=someone, from_me=True))
+        elif what == "group":
+            bridge.record(account, message(f"M{number}", someone, group=GROUP))
+        elif what == "receipt":
+            bridge.record(account, receipt("read", [f"M{number}"], someone))
+        elif what == "learn":
+            bridge.record(account, learn(someone))
+        else:
+            team.send(account, someone["phone_jid"] or someone["lid"])
+        if what in {"incoming", "own", "send"}:
+            expected[name] += 1
+            chats.add(name)
+    bridge.record(account, *(learn(PEOPLE[who]) for _, who, _ in steps))
+
+    leads = world.all("select * from leads")
+    assert sorted(lead["lid"] for lead in leads) == sorted(met)
+    assert all(lead["telefone"] + "@s.whatsapp.net" == lead["whatsapp_wa_id"] for lead in leads)
+    conversations = world.all("""
+        select l.lid, c.chat_jid = l.whatsapp_wa_id as is_addressed_by_phone,
+          c.nao_lidas = (select count(*) from messages m where m.conversation_id = c.id and not m.from_me)
+            as is_counted,
+          (select count(*) from messages m where m.conversation_id = c.id) as messages
+        from conversations c join leads l on l.id = c.lead_id
+    """)
+    assert {row["lid"]: row["messages"] for row in conversations} == dict(expected)
+    assert len(conversations) == len(chats)
+    assert all(row["is_addressed_by_phone"] and row["is_counted"] for row in conversations)
+    assert world.all("select 1 from messages m left join leads l on l.id = m.sender_lead_id"
+                     " where not m.from_me and l.id is null") == []  # fmt: skip
