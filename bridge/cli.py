@@ -19,6 +19,7 @@ import msgspec
 from bridge import __version__, log
 from bridge.config import Settings, environment, read_settings
 from bridge.errors import BridgeError, ConfigError
+from bridge.sandbox import command as sandbox
 from bridge.service import serve
 from bridge.service.doctor import NOBODY, examine
 from bridge.supabase.client import SupabaseHttp
@@ -62,6 +63,8 @@ def _parser() -> argparse.ArgumentParser:
         "at once.",
     )
     run.set_defaults(run=_run)
+
+    sandbox.add_to(commands)
 
     doctor = commands.add_parser(
         "doctor",
