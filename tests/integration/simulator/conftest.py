@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import shutil
@@ -170,8 +171,11 @@ class Linked:
         self.simulator.add_phone(self.customer, "Maria")
         self.device = engine.pair(self.shop)
 
-    def connected(self) -> bool:
-        return bool(self.simulator.companions(self.shop)[0]["active"])
+    def with_another_customer(self) -> Linked:
+        other = copy.copy(self)
+        other.customer = fresh_number()
+        self.simulator.add_phone(other.customer, "Maria")
+        return other
 
 
 @pytest.fixture

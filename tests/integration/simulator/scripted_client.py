@@ -3,8 +3,8 @@
     python -m tests.integration.simulator.scripted_client TRUST-FILE DATABASE FD
 
 Requests come on stdin: ``{"op": …, …}``; answers and events go to FD, one JSON object a line:
-``{"answer": …}``, ``{"error": …}``, ``{"event": name, …}``. Go prints to stdout, so that is not used.
-neonize keeps state for the whole process and some of it never ends, hence a process a client.
+``{"answer": …}``, ``{"error": …}``, ``{"event": name, …}``. Go prints to stdout, so that is not
+used. neonize keeps state for the whole process and some of it never ends, hence a process a client.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Client:
             request = json.loads(line)
             try:
                 answer = await getattr(self, "do_" + request.pop("op"))(**request)
-            except Exception as error:  # told to the test
+            except Exception as error:  # noqa: BLE001 (told to the test)
                 self._say(error=repr(error))
             else:
                 self._say(answer=answer)
@@ -68,8 +68,8 @@ class Client:
 
     async def _on_event(self, _client: Any, event: Any) -> None:
         name = type(event).__name__
-        told = getattr(self, "_tell_" + name, lambda _event: {})(event)
-        self._say(event=name, **told)
+        tell = getattr(self, "_tell_" + name, None)
+        self._say(event=name, **(tell(event) if tell else {}))
 
     def _tell_Message(self, event: Any) -> dict[str, Any]:  # noqa: N802 (named after the event)
         from google.protobuf.json_format import MessageToDict
@@ -167,10 +167,16 @@ class Client:
             *ids, chat=chat_jid, sender=sender_jid, receipt=ReceiptType.READ
         )
 
-    async def do_available(self) -> None:
+    async def do_available(self) -> bool:
+        """Whether it could: the own name must have come through the app state first."""
+        from neonize.exc import SendPresenceError
         from neonize.utils.enum import Presence
 
-        await self._client.send_presence(Presence.AVAILABLE)
+        try:
+            await self._client.send_presence(Presence.AVAILABLE)
+        except SendPresenceError:
+            return False
+        return True
 
     async def do_typing(self, to: str) -> None:
         from neonize.utils.enum import ChatPresence, ChatPresenceMedia

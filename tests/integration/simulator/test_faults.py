@@ -42,9 +42,7 @@ def test_ban_refuses_the_login_and_says_for_how_long(linked: Linked) -> None:
 
     ban = linked.engine.wait("TemporaryBan")
 
-    assert ban["code"] == 101
-    # neonize gives the duration in nanoseconds
-    assert 1790 <= ban["expire"] / (1e9 if ban["expire"] > 1e6 else 1) <= 1800
+    assert 1790 <= ban["expire"] <= 1800
 
 
 def test_service_unavailable_for_one_is_over_after_its_time(linked: Linked) -> None:

@@ -146,7 +146,8 @@ class Node:
         return value
 
     def __str__(self) -> str:
-        attrs = "".join(f' {name}="{value}"' for name, value in self.attrs.items())
+        written = {name: value for name, value in self.attrs.items() if value not in (None, "")}
+        attrs = "".join(f' {name}="{value}"' for name, value in written.items())
         if self.content is None:
             return f"<{self.tag}{attrs}/>"
         if isinstance(self.content, list):
