@@ -19,7 +19,8 @@ from tests.fixtures.simulator import Simulator, fresh_number, own_simulator
 from tests.integration.simulator.conftest import Engine, Engines
 from tests.integration.simulator.test_messages import READ
 
-_LOGGED_OUT = 401
+_LOGGED_OUT, _CONNECTION_CLOSED = 401, 428
+_PAST_MESSAGES = 50
 
 
 @pytest.fixture(scope="module")
@@ -54,10 +55,20 @@ def _entry(whatsapp: Simulator, number: str, id_: str) -> Event:
     return whatsapp.wait_for(number, lambda entry: entry.get("id") == id_)
 
 
+def _wait_until_the_companion_has(whatsapp: Simulator, sender: str, id_: str) -> None:
+    """Until its receipt has come: the phone's own one names no device."""
+    whatsapp.wait_for(
+        sender,
+        lambda entry: entry["kind"] == "receipt" and id_ in entry["ids"] and ":" in entry["reader"],
+    )
+
+
 @pytest.fixture(scope="module")
 def linked(whatsapp: Simulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Linked]:
     """One linked client for all tests that only talk."""
     number, other = _person(whatsapp, "Ana"), _person(whatsapp, "Bruno")
+    past = [{"text": f"past {n}", "at": 1_700_000_000 + n} for n in range(_PAST_MESSAGES)]
+    whatsapp.history(number, [{"to": other, "messages": past}])
     state = tmp_path_factory.mktemp("baileys") / "state"
     with running_baileys(whatsapp.control_url, state) as client:
         _link(whatsapp, client, number)
@@ -67,13 +78,15 @@ def linked(whatsapp: Simulator, tmp_path_factory: pytest.TempPathFactory) -> Ite
 # ---------------------------------------------------------------------- linking
 
 
-def test_links_by_qr_code_and_the_phone_lists_it(whatsapp: Simulator, tmp_path: Path) -> None:
-    number = _person(whatsapp, "Ana")
-    with running_baileys(whatsapp.control_url, tmp_path / "state") as client:
-        connected = _link(whatsapp, client, number)
-        [device] = whatsapp.companions(number)
+def test_links_by_qr_code_and_the_phone_lists_it(whatsapp: Simulator, linked: Linked) -> None:
+    connected = linked.client.wait_for("connected")
+    [device] = whatsapp.companions(linked.number)
     assert (connected["jid"], connected["lid"]) == (device["jid"], device["lid"])
     assert device["prekeys"] > 0
+
+
+def test_a_newly_linked_client_gets_the_history(linked: Linked) -> None:
+    linked.client.wait_for("history", chats=1, messages=_PAST_MESSAGES)
 
 
 def test_links_by_the_code_typed_on_the_phone(whatsapp: Simulator, tmp_path: Path) -> None:
@@ -85,15 +98,6 @@ def test_links_by_the_code_typed_on_the_phone(whatsapp: Simulator, tmp_path: Pat
         assert client.wait_for("message", id=id_)["text"] == "linked without a camera"
 
 
-def test_history_reaches_a_newly_linked_client(whatsapp: Simulator, tmp_path: Path) -> None:
-    number, other = _person(whatsapp, "Ana"), _person(whatsapp, "Bruno")
-    past = [{"text": f"past {n}", "at": 1_700_000_000 + n} for n in range(50)]
-    whatsapp.history(number, [{"to": other, "messages": past}])
-    with running_baileys(whatsapp.control_url, tmp_path / "state") as client:
-        _link(whatsapp, client, number)
-        client.wait_for("history", chats=1, messages=50)
-
-
 def test_logs_in_again_from_its_state_and_gets_what_it_missed_once_in_order(
     whatsapp: Simulator, tmp_path: Path
 ) -> None:
@@ -102,6 +106,7 @@ def test_logs_in_again_from_its_state_and_gets_what_it_missed_once_in_order(
         _link(whatsapp, client, number)
         first = whatsapp.send_text(other, number, "before")
         client.wait_for("message", id=first)
+        _wait_until_the_companion_has(whatsapp, other, first)
     missed = [whatsapp.send_text(other, number, f"missed {n}") for n in range(20)]
     with running_baileys(whatsapp.control_url, tmp_path / "state") as client:
         client.wait_for("message", id=missed[-1])
@@ -137,14 +142,11 @@ def test_logging_out_in_the_client_removes_it_from_the_phone(
     assert whatsapp.companions(number) == []
 
 
-def test_comes_back_after_a_dropped_connection(whatsapp: Simulator, tmp_path: Path) -> None:
-    number, other = _person(whatsapp, "Ana"), _person(whatsapp, "Bruno")
-    with running_baileys(whatsapp.control_url, tmp_path / "state") as client:
-        _link(whatsapp, client, number)
-        client.wait_for("message", id=whatsapp.send_text(other, number, "before"))
-        whatsapp.start_fault("drop", number=number)
-        client.wait_for("disconnected", final=False, code=428)
-        client.wait_for("message", id=whatsapp.send_text(other, number, "after"))
+def test_comes_back_after_a_dropped_connection(whatsapp: Simulator, linked: Linked) -> None:
+    linked.client.wait_for("message", id=whatsapp.send_text(linked.other, linked.number, "before"))
+    whatsapp.start_fault("drop", number=linked.number)
+    linked.client.wait_for("disconnected", final=False, code=_CONNECTION_CLOSED)
+    linked.client.wait_for("message", id=whatsapp.send_text(linked.other, linked.number, "after"))
 
 
 # ---------------------------------------------------------------------- messages
