@@ -116,7 +116,12 @@ class Team:
         return account
 
     def command(
-        self, account: uuid.UUID, kind: str, payload: object, by: Caller | None = None, **columns: object
+        self,
+        account: uuid.UUID,
+        kind: str,
+        payload: object,
+        by: Caller | None = None,
+        **columns: Any,
     ) -> Row:
         names = ["integration_account_id", "type", "payload", *columns]
         return (by or self.agent).row(
@@ -128,8 +133,10 @@ class Team:
             *columns.values(),
         )
 
-    def send(self, account: uuid.UUID, to: object, text: str = "Olá", **columns: object) -> Row:
-        return self.command(account, "send", {"to": str(to), "type": "text", "text": text}, **columns)
+    def send(self, account: uuid.UUID, to: object, text: str = "Olá", **columns: Any) -> Row:
+        return self.command(
+            account, "send", {"to": str(to), "type": "text", "text": text}, **columns
+        )
 
 
 @dataclass
@@ -198,7 +205,9 @@ class Bridge:
         settled: Row = self.fenced("bridge_settle_commands", account, known_epoch)
         return settled
 
-    def unread(self, account: uuid.UUID, conversation: uuid.UUID, until: object = None) -> list[str]:
+    def unread(
+        self, account: uuid.UUID, conversation: uuid.UUID, until: object = None
+    ) -> list[str]:
         found = self.table(
             "bridge_unread_messages",
             self.worker,

@@ -30,14 +30,17 @@ TABLES = """
     select c.oid, c.relname as name, obj_description(c.oid, 'pg_class') as comment,
       exists (
         select from pg_publication_tables p
-        where p.pubname = 'supabase_realtime' and p.schemaname = 'public' and p.tablename = c.relname
+        where p.pubname = 'supabase_realtime'
+          and p.schemaname = 'public'
+          and p.tablename = c.relname
       ) as is_published
     from pg_class c
     where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'v', 'p')
     order by c.relname
 """
 COLUMNS = """
-    select a.attname as name, format_type(a.atttypid, a.atttypmod) as type, a.attnotnull as is_required,
+    select a.attname as name, format_type(a.atttypid, a.atttypmod) as type,
+      a.attnotnull as is_required,
       coalesce(pg_get_expr(d.adbin, d.adrelid), '') as default_value,
       col_description(a.attrelid, a.attnum) as comment,
       (
@@ -61,8 +64,10 @@ FUNCTIONS = """
 def render(connection: Connection) -> str:
     """The page, from what is in the database."""
     parts = [HEAD, "## Tables\n"]
-    for table in connection.execute(TABLES).fetchall():
-        parts.append(_table(table, connection.execute(COLUMNS, [table["oid"]]).fetchall()))
+    parts += [
+        _table(table, connection.execute(COLUMNS, [table["oid"]]).fetchall())
+        for table in connection.execute(TABLES).fetchall()
+    ]
     parts.append("\n## Functions\n")
     parts += [_function(row) for row in connection.execute(FUNCTIONS).fetchall()]
     return "".join(parts)

@@ -24,6 +24,7 @@ from tests.database.project import (
 )
 
 PAGE = REPOSITORY / "docs" / "access.md"
+NOTHING = "\N{EN DASH}"
 ROLES = ["anon", "viewer", "agent", "admin", "owner", "other tenant", "service_role"]
 VERBS = {"S": "select", "I": "insert", "U": "update", "D": "delete"}
 
@@ -216,16 +217,18 @@ def is_allowed(world: World, caller: Caller, query: str) -> bool:
 def tried(world: World, scene: Scene, table: str) -> dict[str, str]:
     example = EXAMPLES[table]
     statements = {
-        "S": f"select * from {table} where {example.where}",  # noqa: S608
+        "S": f"select * from {table} where {example.where}",
         "I": example.insert,
         "U": f"{example.update} where {example.where}",
-        "D": f"delete from {table} where {example.where}",  # noqa: S608
+        "D": f"delete from {table} where {example.where}",
     }
     return {
         role: " ".join(
-            verb for verb, query in statements.items() if is_allowed(world, caller, scene.fill(query))
+            verb
+            for verb, query in statements.items()
+            if is_allowed(world, caller, scene.fill(query))
         )
-        or "–"
+        or NOTHING
         for role, caller in scene.callers.items()
     }
 
@@ -243,7 +246,8 @@ def test_the_page_has_every_table(world: World) -> None:
 
 def test_the_page_has_every_column_that_members_write(world: World) -> None:
     rows = world.all("""
-        select table_name, privilege_type, string_agg(column_name::text, ', ' order by column_name) as columns
+        select table_name, privilege_type,
+          string_agg(column_name::text, ', ' order by column_name) as columns
         from information_schema.column_privileges
         where table_schema = 'public' and grantee = 'authenticated'
           and privilege_type in ('INSERT', 'UPDATE')
@@ -256,7 +260,7 @@ def test_the_page_has_every_column_that_members_write(world: World) -> None:
         table: {
             verb: columns
             for verb, columns in (("INSERT", inserted), ("UPDATE", updated))
-            if columns != "–"
+            if columns != NOTHING
         }
         for table, inserted, updated in table_under("Columns that members write")
     }
@@ -272,7 +276,7 @@ def test_the_page_has_every_function_and_who_may_call_it(world: World) -> None:
           and has_function_privilege(role.name, p.oid, 'execute')
         group by p.proname
     """)
-    really = {}
+    really: dict[str, str] = {}
     for row in rows:
         name = "bridge_*" if row["proname"].startswith("bridge_") else row["proname"]
         assert really.get(name, row["callers"]) == row["callers"], row
@@ -335,4 +339,4 @@ def test_rows_cannot_be_moved_to_another_tenant(world: World, team: Team) -> Non
     team.send(team.add_account(), "+5511987654321")
     for table in ("conversations", "leads", "integration_accounts", "commands"):
         with pytest.raises(errors.InsufficientPrivilege):
-            team.owner.run(f"update {table} set workspace_id = gen_random_uuid()")  # noqa: S608
+            team.owner.run(f"update {table} set workspace_id = gen_random_uuid()")

@@ -16,10 +16,15 @@ ADD = "insert into integration_accounts (workspace_id, nome, settings) values (%
 
 def test_an_account_comes_with_a_session_and_a_counter(world: World, team: Team) -> None:
     account = team.add_account()
-    assert world.one("select integration_account_id, desired, generation, lease_epoch"
-                     " from whatsapp_baileys_sessions") == {
-        "integration_account_id": account, "desired": "stopped", "generation": 0, "lease_epoch": 0,
-    }  # fmt: skip
+    assert world.one(
+        "select integration_account_id, desired, generation, lease_epoch"
+        " from whatsapp_baileys_sessions"
+    ) == {
+        "integration_account_id": account,
+        "desired": "stopped",
+        "generation": 0,
+        "lease_epoch": 0,
+    }
     assert world.one("select last_seq from whatsapp_private.message_counters") == {"last_seq": 0}
 
 
@@ -36,10 +41,11 @@ def test_people_write_name_and_settings_and_nothing_else(team: Team) -> None:
         ("timelock_until", "now()"),
     ):
         with pytest.raises(errors.InsufficientPrivilege):
-            team.owner.run(f"update integration_accounts set {column} = {value}")  # noqa: S608
+            team.owner.run(f"update integration_accounts set {column} = {value}")
     with pytest.raises(errors.InsufficientPrivilege):
         team.owner.run(
-            "insert into integration_accounts (workspace_id, nome, status) values (%s, 'x', 'connected')",
+            "insert into integration_accounts (workspace_id, nome, status)"
+            " values (%s, 'x', 'connected')",
             team.workspace,
         )
     assert team.owner.value("select id from integration_accounts") == account
@@ -88,9 +94,12 @@ def test_a_user_has_at_most_five_accounts(world: World, team: Team) -> None:
     with pytest.raises(errors.CheckViolation, match="You already have 5"):
         team.add_account()
     team.admin.run(ADD, team.workspace, "of somebody else", Jsonb({}))
-    team.admin.run("delete from integration_accounts where created_by = %s and id in"
-                   " (select id from integration_accounts where created_by = %s limit 1)",
-                   team.agent.user, team.agent.user)  # fmt: skip
+    team.admin.run(
+        "delete from integration_accounts where created_by = %s and id in"
+        " (select id from integration_accounts where created_by = %s limit 1)",
+        team.agent.user,
+        team.agent.user,
+    )
     team.add_account()
 
 
@@ -145,11 +154,15 @@ def test_the_bridge_updates_the_columns_it_may(world: World, team: Team, bridge:
         sync_progress=40,
         next_action="scan_qr",
     )
-    row = world.one("select *, now() - last_seen_at < interval '1 minute' as just_now"
-                    " from integration_accounts")  # fmt: skip
+    row = world.one(
+        "select *, now() - last_seen_at < interval '1 minute' as just_now from integration_accounts"
+    )
     assert (row["status"], row["last_qr"], row["sync_progress"], row["just_now"]) == (
-        "qr_required", "data:image/png;base64,AA", 40, True,
-    )  # fmt: skip
+        "qr_required",
+        "data:image/png;base64,AA",
+        40,
+        True,
+    )
     bridge.update(account, last_qr=None, qr_expires_at=None)
     row = world.one("select * from integration_accounts")
     assert (row["last_qr"], row["qr_expires_at"], row["next_action"]) == (None, None, "scan_qr")

@@ -103,7 +103,9 @@ def test_a_limit_bounds_a_claim(team: Team, bridge: Bridge, account: uuid.UUID) 
 def test_a_scheduled_command_waits_and_holds_back_nobody(
     world: World, team: Team, bridge: Bridge, account: uuid.UUID
 ) -> None:
-    scheduled = team.send(account, ANA, run_at=world.one("select now() + interval '1 day' as t")["t"])
+    scheduled = team.send(
+        account, ANA, run_at=world.one("select now() + interval '1 day' as t")["t"]
+    )
     now = team.send(account, ANA)
     assert ids(bridge.claim()) == [now["id"]]
     world.owner.execute("update commands set run_at = now() where id = %s", [scheduled["id"]])
@@ -198,13 +200,12 @@ def test_an_overdue_command_expires_with_its_message(
     assert (row["status"], row["error_code"]) == ("expired", "expired")
     assert row["error_message"]
     assert row["finished_at"]
-    assert world.one("select status, error_code from messages where id = %s",
-                     command["message_id"]) == {"status": "failed", "error_code": "expired"}  # fmt: skip
+    assert world.one(
+        "select status, error_code from messages where id = %s", command["message_id"]
+    ) == {"status": "failed", "error_code": "expired"}
 
 
-def test_a_command_ends_once(
-    world: World, team: Team, bridge: Bridge, account: uuid.UUID
-) -> None:
+def test_a_command_ends_once(world: World, team: Team, bridge: Bridge, account: uuid.UUID) -> None:
     team.send(account, ANA)
     (claimed,) = bridge.claim()
     assert bridge.finish(claimed, "done")
@@ -235,8 +236,9 @@ def test_a_failed_send_fails_its_message(
     (claimed,) = bridge.claim()
     bridge.finish(claimed, "failed", "recipient_unknown")
     assert world.one("select status, error_code from messages") == {
-        "status": "failed", "error_code": "recipient_unknown",
-    }  # fmt: skip
+        "status": "failed",
+        "error_code": "recipient_unknown",
+    }
 
 
 def test_an_unknown_outcome_leaves_the_message_pending(
@@ -398,9 +400,7 @@ class TestUnreadMessages:
     def test_each_with_the_address_whatsapp_used(
         self, bridge: Bridge, account: uuid.UUID, conversation: uuid.UUID
     ) -> None:
-        rows = bridge.table(
-            "bridge_unread_messages", bridge.worker, account, 1, conversation, None
-        )
+        rows = bridge.table("bridge_unread_messages", bridge.worker, account, 1, conversation, None)
         assert {(row["sender_jid"], row["chat_jid"]) for row in rows} == {
             ("5511987654321@s.whatsapp.net", "5511987654321@s.whatsapp.net")
         }

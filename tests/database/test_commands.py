@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from typing import Any
 
 import psycopg
 import pytest
@@ -12,8 +13,10 @@ from psycopg.types.json import Jsonb
 
 from tests.database.project import Bridge, Row, Team, World, message, person
 
-NOTHING_MADE = "select (select count(*) from leads) + (select count(*) from conversations)" \
-    " + (select count(*) from messages) + (select count(*) from commands) as made"  # fmt: skip
+NOTHING_MADE = """
+    select (select count(*) from leads) + (select count(*) from conversations)
+      + (select count(*) from messages) + (select count(*) from commands) as made
+"""
 
 TEXT = {"to": "+5511987654321", "type": "text", "text": "Olá"}
 
@@ -25,23 +28,35 @@ def test_a_send_makes_lead_conversation_and_pending_message_at_once(
     command = team.send(account, "+55 (11) 98765-4321", "Bom dia")
     lead = world.one("select * from leads")
     assert (lead["whatsapp_wa_id"], lead["telefone"], lead["lid"]) == (
-        "5511987654321@s.whatsapp.net", "5511987654321", None,
-    )  # fmt: skip
+        "5511987654321@s.whatsapp.net",
+        "5511987654321",
+        None,
+    )
     conversation = world.one("select * from conversations")
     assert (conversation["lead_id"], conversation["kind"], conversation["nome"]) == (
-        lead["id"], "direct", "+5511987654321",
-    )  # fmt: skip
+        lead["id"],
+        "direct",
+        "+5511987654321",
+    )
     row = world.one("select * from messages")
     assert (row["status"], row["from_me"], row["conteudo"], row["seq"], row["tipo"]) == (
-        "pending", True, "Bom dia", 1, "text",
-    )  # fmt: skip
+        "pending",
+        True,
+        "Bom dia",
+        1,
+        "text",
+    )
     assert (command["conversation_id"], command["chat_jid"], command["message_id"]) == (
-        conversation["id"], "5511987654321@s.whatsapp.net", row["id"],
-    )  # fmt: skip
+        conversation["id"],
+        "5511987654321@s.whatsapp.net",
+        row["id"],
+    )
     assert (row["command_id"], row["conversation_id"]) == (command["id"], conversation["id"])
     assert (command["workspace_id"], command["created_by"], command["status"]) == (
-        team.workspace, team.agent.user, "pending",
-    )  # fmt: skip
+        team.workspace,
+        team.agent.user,
+        "pending",
+    )
 
 
 def test_a_second_send_to_the_same_person_reuses_lead_and_conversation(
@@ -108,8 +123,10 @@ def test_a_lid_is_an_address_and_never_a_phone_number(world: World, team: Team) 
     assert team.send(account, "123456789012345@lid")["chat_jid"] == "123456789012345@lid"
     lead = world.one("select * from leads")
     assert (lead["lid"], lead["telefone"], lead["whatsapp_wa_id"]) == (
-        "123456789012345@lid", None, None,
-    )  # fmt: skip
+        "123456789012345@lid",
+        None,
+        None,
+    )
     assert world.one("select nome from conversations") == {"nome": None}
 
 
@@ -286,10 +303,17 @@ def test_the_same_id_is_inserted_once(world: World, team: Team) -> None:
 
 def test_a_member_fills_no_column_that_is_not_its_own(team: Team) -> None:
     account = team.add_account()
-    for column, value in (("status", "done"), ("created_by", None), ("attempts", 3),
-                          ("result", "{}"), ("message_id", None), ("lease_epoch", 1)):  # fmt: skip
+    for column, value in (
+        ("status", "done"),
+        ("created_by", None),
+        ("attempts", 3),
+        ("result", "{}"),
+        ("message_id", None),
+        ("lease_epoch", 1),
+    ):
+        given: dict[str, Any] = {column: value}
         with pytest.raises(errors.InsufficientPrivilege):
-            team.command(account, "connect", {"method": "qr"}, **{column: value})
+            team.command(account, "connect", {"method": "qr"}, **given)
 
 
 def test_an_author_cancels_a_pending_send_with_its_message(world: World, team: Team) -> None:
@@ -300,8 +324,9 @@ def test_an_author_cancels_a_pending_send_with_its_message(world: World, team: T
     row = world.one("select status, finished_at is not null as finished from commands")
     assert row == {"status": "cancelled", "finished": True}
     assert world.one("select status, error_code from messages") == {
-        "status": "failed", "error_code": "cancelled",
-    }  # fmt: skip
+        "status": "failed",
+        "error_code": "cancelled",
+    }
 
 
 def test_a_member_sets_no_other_status(team: Team) -> None:

@@ -48,8 +48,9 @@ def test_a_lead_known_by_lid_learns_its_number(
     after = world.one("select id, telefone, lid, nome from leads")
     assert after == {"id": before["id"], "telefone": PHONE, "lid": "111@lid", "nome": "Ana"}
     assert world.one("select chat_jid, nome from conversations") == {
-        "chat_jid": f"{PHONE}@s.whatsapp.net", "nome": "Ana",
-    }  # fmt: skip
+        "chat_jid": f"{PHONE}@s.whatsapp.net",
+        "nome": "Ana",
+    }
 
 
 def test_a_lead_known_by_number_learns_its_lid(
@@ -82,12 +83,15 @@ def test_two_leads_that_are_one_person_are_merged_with_all_that_refers_to_them(
     conversation = world.one("select * from conversations where kind = 'direct'")
     assert (conversation["lead_id"], conversation["id"]) == (lead["id"], command["conversation_id"])
     assert (conversation["nao_lidas"], conversation["ultima_mensagem"], conversation["labels"]) == (
-        1, "por lid", ["vip"],
-    )  # fmt: skip
+        1,
+        "por lid",
+        ["vip"],
+    )
     rows = world.all("select conversation_id, sender_lead_id from messages where not from_me")
     assert {row["sender_lead_id"] for row in rows} == {lead["id"]}
-    assert world.one("select count(*) as n from messages where conversation_id = %s",
-                     conversation["id"]) == {"n": 3}  # fmt: skip
+    assert world.one(
+        "select count(*) as n from messages where conversation_id = %s", conversation["id"]
+    ) == {"n": 3}
     assert world.one("select conversation_id from commands where id = %s", pending["id"]) == {
         "conversation_id": conversation["id"]
     }
@@ -137,15 +141,19 @@ def test_of_two_running_commands_one_leaves_the_queue_at_a_merge_and_both_finish
 def test_a_number_that_changed_hands_goes_to_its_new_owner(
     world: World, bridge: Bridge, account: uuid.UUID
 ) -> None:
-    bridge.record(account, message("A", person(PHONE, "111")), message("B", person("552100", "222")))
+    bridge.record(
+        account, message("A", person(PHONE, "111")), message("B", person("552100", "222"))
+    )
     bridge.record(account, learn(person(PHONE, "222")))
     rows = world.all("select lid, telefone from leads order by lid")
     assert rows == [
         {"lid": "111@lid", "telefone": None},
         {"lid": "222@lid", "telefone": PHONE},
     ]
-    chats = world.all("select c.chat_jid, l.lid from conversations c"
-                      " join leads l on l.id = c.lead_id order by l.lid")  # fmt: skip
+    chats = world.all(
+        "select c.chat_jid, l.lid from conversations c"
+        " join leads l on l.id = c.lead_id order by l.lid"
+    )
     assert chats == [
         {"chat_jid": "111@lid", "lid": "111@lid"},
         {"chat_jid": f"{PHONE}@s.whatsapp.net", "lid": "222@lid"},
@@ -229,13 +237,19 @@ def test_any_history_ends_in_one_lead_a_person_and_one_conversation_a_chat(
     assert all(lead["telefone"] + "@s.whatsapp.net" == lead["whatsapp_wa_id"] for lead in leads)
     conversations = world.all("""
         select l.lid, c.chat_jid = l.whatsapp_wa_id as is_addressed_by_phone,
-          c.nao_lidas = (select count(*) from messages m where m.conversation_id = c.id and not m.from_me)
-            as is_counted,
+          c.nao_lidas = (
+            select count(*) from messages m where m.conversation_id = c.id and not m.from_me
+          ) as is_counted,
           (select count(*) from messages m where m.conversation_id = c.id) as messages
         from conversations c join leads l on l.id = c.lead_id
     """)
     assert {row["lid"]: row["messages"] for row in conversations} == dict(expected)
     assert len(conversations) == len(chats)
     assert all(row["is_addressed_by_phone"] and row["is_counted"] for row in conversations)
-    assert world.all("select 1 from messages m left join leads l on l.id = m.sender_lead_id"
-                     " where not m.from_me and l.id is null") == []  # fmt: skip
+    assert (
+        world.all(
+            "select 1 from messages m left join leads l on l.id = m.sender_lead_id"
+            " where not m.from_me and l.id is null"
+        )
+        == []
+    )

@@ -7,7 +7,6 @@ import uuid
 
 import psycopg
 import pytest
-from psycopg import errors
 from psycopg.types.json import Jsonb
 
 from tests.database.project import Bridge, Team, World
@@ -44,8 +43,9 @@ def test_a_scheduled_command_asks_for_a_host_only_when_due(
     world: World, team: Team, bridge: Bridge
 ) -> None:
     account = team.add_account()
-    team.send(account, "+5511987654321", run_at="2027-01-01T00:00:00Z",
-              expires_at="2027-02-01T00:00:00Z")  # fmt: skip
+    team.send(
+        account, "+5511987654321", run_at="2027-01-01T00:00:00Z", expires_at="2027-02-01T00:00:00Z"
+    )
     assert bridge.hold() == {}
     world.owner.execute("update commands set run_at = now()")
     assert list(bridge.hold()) == [account]
@@ -57,10 +57,15 @@ def test_a_lease_that_is_not_needed_any_more_is_released(
     account = world.add_running_account(team, bridge)
     bridge.update(account, desired="stopped")
     assert bridge.hold() == {}
-    assert world.one("select lease_owner, lease_expires_at, lease_epoch, last_owner"
-                     " from whatsapp_baileys_sessions") == {
-        "lease_owner": None, "lease_expires_at": None, "lease_epoch": 1, "last_owner": bridge.worker,
-    }  # fmt: skip
+    assert world.one(
+        "select lease_owner, lease_expires_at, lease_epoch, last_owner"
+        " from whatsapp_baileys_sessions"
+    ) == {
+        "lease_owner": None,
+        "lease_expires_at": None,
+        "lease_epoch": 1,
+        "last_owner": bridge.worker,
+    }
 
 
 def test_a_running_command_keeps_the_lease_of_a_stopped_account(team: Team, bridge: Bridge) -> None:
@@ -144,7 +149,8 @@ def test_a_lease_runs_out_by_the_clock_of_the_database(
     world.set_desired(account, "running")
     bridge.hold(lease_s=60)
     world.owner.execute(
-        "update whatsapp_baileys_sessions set lease_expires_at = clock_timestamp() + interval '20 ms'"
+        "update whatsapp_baileys_sessions"
+        " set lease_expires_at = clock_timestamp() + interval '20 ms'"
     )
     world.wait_until("select lease_expires_at <= clock_timestamp() from whatsapp_baileys_sessions")
     with pytest.raises(psycopg.Error) as error:
@@ -201,7 +207,7 @@ def test_registering_again_gives_up_the_leases_of_the_earlier_run(
 def test_an_unknown_worker_is_told_to_register(world: World) -> None:
     stranger = Bridge(world.service)
     for attempt in (
-        lambda: stranger.hold(),
+        stranger.hold,
         lambda: stranger.call("bridge_heartbeat", stranger.worker, Jsonb({})),
     ):
         with pytest.raises(psycopg.Error) as error:
@@ -236,7 +242,8 @@ def test_many_workers_at_once_share_accounts_without_overlap(world: World, team:
     for caller in users:
         for _ in range(5):
             account = caller.value(
-                "insert into integration_accounts (workspace_id, nome) values (%s, 'x') returning id",
+                "insert into integration_accounts (workspace_id, nome)"
+                " values (%s, 'x') returning id",
                 team.workspace,
             )
             world.set_desired(account, "running")

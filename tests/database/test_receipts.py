@@ -42,9 +42,12 @@ def test_the_status_of_an_own_message_only_rises(
 ) -> None:
     bridge.record(account, own("A"))
     for kind, expected in (
-        ("delivered", "delivered"), ("read", "read"), ("delivered", "read"),
-        ("played", "played"), ("read", "played"),
-    ):  # fmt: skip
+        ("delivered", "delivered"),
+        ("read", "read"),
+        ("delivered", "read"),
+        ("played", "played"),
+        ("read", "played"),
+    ):
         bridge.record(account, receipt(kind, ["A"], ANA))
         assert status(world) == expected
 
@@ -120,9 +123,7 @@ def test_a_receipt_says_nothing_of_incoming_messages(
 def test_reading_on_the_phone_clears_what_was_read(
     world: World, bridge: Bridge, account: uuid.UUID
 ) -> None:
-    bridge.record(
-        account, *(message(f"M{n}", ANA, at=f"2026-01-02T03:04:0{n}Z") for n in range(4))
-    )
+    bridge.record(account, *(message(f"M{n}", ANA, at=f"2026-01-02T03:04:0{n}Z") for n in range(4)))
     assert unread(world) == 4
     bridge.record(account, read_self("M0", "M1"))
     assert unread(world) == 2
@@ -133,9 +134,7 @@ def test_reading_on_the_phone_clears_what_was_read(
 def test_an_old_read_receipt_makes_nothing_unread_again(
     world: World, bridge: Bridge, account: uuid.UUID
 ) -> None:
-    bridge.record(
-        account, *(message(f"M{n}", ANA, at=f"2026-01-02T03:04:0{n}Z") for n in range(3))
-    )
+    bridge.record(account, *(message(f"M{n}", ANA, at=f"2026-01-02T03:04:0{n}Z") for n in range(3)))
     bridge.record(account, read_self("M2"))
     bridge.record(account, read_self("M0"))
     assert unread(world) == 0

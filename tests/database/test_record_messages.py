@@ -20,7 +20,9 @@ SNAPSHOT = """
     select (select jsonb_agg(to_jsonb(m) order by m.seq) from messages m) as messages,
       (select jsonb_agg(to_jsonb(c) order by c.id) from conversations c) as conversations,
       (select jsonb_agg(to_jsonb(l) order by l.id) from leads l) as leads,
-      (select jsonb_agg(to_jsonb(r) order by r.message_id, r.lead_id) from message_receipts r) as receipts,
+      (
+        select jsonb_agg(to_jsonb(r) order by r.message_id, r.lead_id) from message_receipts r
+      ) as receipts,
       (select jsonb_agg(to_jsonb(c) order by c.id) from commands c) as commands,
       (select jsonb_agg(to_jsonb(e) order by e.id) from whatsapp_baileys_events e) as events,
       (select jsonb_agg(last_seq) from whatsapp_private.message_counters) as counters,
@@ -40,18 +42,42 @@ def test_an_incoming_message_makes_lead_conversation_and_message(
     assert told == {"recorded": 1, "groups_unknown": []}
     lead = world.one("select * from leads")
     assert (lead["whatsapp_wa_id"], lead["lid"], lead["telefone"], lead["nome"]) == (
-        "5511987654321@s.whatsapp.net", "111@lid", "5511987654321", "Ana",
-    )  # fmt: skip
+        "5511987654321@s.whatsapp.net",
+        "111@lid",
+        "5511987654321",
+        "Ana",
+    )
     conversation = world.one("select * from conversations")
     assert (
-        conversation["chat_jid"], conversation["nome"], conversation["nao_lidas"],
-        conversation["ultima_mensagem"], conversation["status"], conversation["lead_id"],
-    ) == (ANA["phone_jid"], "Ana", 1, "Bom dia", "open", lead["id"])  # fmt: skip
+        conversation["chat_jid"],
+        conversation["nome"],
+        conversation["nao_lidas"],
+        conversation["ultima_mensagem"],
+        conversation["status"],
+        conversation["lead_id"],
+    ) == (ANA["phone_jid"], "Ana", 1, "Bom dia", "open", lead["id"])
     row = world.one("select * from messages")
     assert (
-        row["whatsapp_message_id"], row["from_me"], row["conteudo"], row["sender_id"],
-        row["sender_lead_id"], row["sender_nome"], row["status"], row["seq"], row["workspace_id"],
-    ) == ("A", False, "Bom dia", ANA["phone_jid"], lead["id"], "Ana", "delivered", 1, team.workspace)  # fmt: skip
+        row["whatsapp_message_id"],
+        row["from_me"],
+        row["conteudo"],
+        row["sender_id"],
+        row["sender_lead_id"],
+        row["sender_nome"],
+        row["status"],
+        row["seq"],
+        row["workspace_id"],
+    ) == (
+        "A",
+        False,
+        "Bom dia",
+        ANA["phone_jid"],
+        lead["id"],
+        "Ana",
+        "delivered",
+        1,
+        team.workspace,
+    )
 
 
 def test_a_message_in_a_group_keeps_who_sent_it(
@@ -63,8 +89,10 @@ def test_a_message_in_a_group_keeps_who_sent_it(
     assert told["groups_unknown"] == [GROUP]
     conversation = world.one("select * from conversations")
     assert (conversation["kind"], conversation["lead_id"], conversation["nao_lidas"]) == (
-        "group", None, 2,
-    )  # fmt: skip
+        "group",
+        None,
+        2,
+    )
     rows = world.all("select sender_nome, sender_lead_id from messages order by seq")
     assert [row["sender_nome"] for row in rows] == ["Ana", "Bia"]
     assert len({row["sender_lead_id"] for row in rows}) == 2
@@ -123,16 +151,37 @@ def test_the_same_batch_again_changes_nothing(
         message("G", BIA, group=GROUP),
         message("M", ME, peer=BIA, from_me=True, at="2026-01-02T03:05:00Z"),
         sent(command, "S"),
-        {"kind": "receipt", "chat": {"jid": ANA["lid"], "kind": "direct"}, "peer": ANA,
-         "reader": ANA, "ids": ["S", "EARLY"], "type": "read", "at": "2026-01-02T05:00:00Z"},
-        {"kind": "receipt", "chat": {"jid": ANA["lid"], "kind": "direct"}, "peer": ANA,
-         "reader": ME, "ids": ["P"], "type": "read_self", "at": "2026-01-02T05:00:00Z"},
-        {"kind": "command_finished", "command_id": str(retried["id"]), "status": "pending",
-         "result": None, "error_code": "busy", "error_message": None, "retry_in_s": 60},
+        {
+            "kind": "receipt",
+            "chat": {"jid": ANA["lid"], "kind": "direct"},
+            "peer": ANA,
+            "reader": ANA,
+            "ids": ["S", "EARLY"],
+            "type": "read",
+            "at": "2026-01-02T05:00:00Z",
+        },
+        {
+            "kind": "receipt",
+            "chat": {"jid": ANA["lid"], "kind": "direct"},
+            "peer": ANA,
+            "reader": ME,
+            "ids": ["P"],
+            "type": "read_self",
+            "at": "2026-01-02T05:00:00Z",
+        },
+        {
+            "kind": "command_finished",
+            "command_id": str(retried["id"]),
+            "status": "pending",
+            "result": None,
+            "error_code": "busy",
+            "error_message": None,
+            "retry_in_s": 60,
+        },
         {"kind": "person", "person": person("5531900000000", "333", "Caio")},
         {"kind": "group", "jid": GROUP, "subject": "Família"},
         {"kind": "diagnostic", "level": "warning", "code": "odd", "message": "x", "context": {}},
-    ]  # fmt: skip
+    ]
     bridge.record(account, *batch)
     before = world.one(SNAPSHOT)
     assert (len(before["messages"]), before["early"]) == (6, 1)
@@ -152,12 +201,16 @@ def test_a_placeholder_is_filled_by_the_message_and_never_the_reverse(
     bridge.record(account, message("A", ANA, text="Agora sim", mentions=["1@lid"]))
     filled = world.one("select * from messages")
     assert (filled["id"], filled["tipo"], filled["conteudo"], filled["payload"]) == (
-        row["id"], "text", "Agora sim", {},
-    )  # fmt: skip
+        row["id"],
+        "text",
+        "Agora sim",
+        {},
+    )
     assert (filled["mentions"], filled["seq"]) == (["1@lid"], 2)
     assert world.one("select nao_lidas, ultima_mensagem from conversations") == {
-        "nao_lidas": 1, "ultima_mensagem": "Agora sim",
-    }  # fmt: skip
+        "nao_lidas": 1,
+        "ultima_mensagem": "Agora sim",
+    }
     bridge.record(account, message("A", ANA, placeholder=True, text=None))
     assert world.one("select * from messages") == filled
 
@@ -205,8 +258,9 @@ def test_a_name_a_member_gave_stays_and_others_follow_whatsapp(
     assert world.one("select nome from conversations") == {"nome": "Dona Ana"}
     bridge.record(account, message("C", person("5511987654321", "111", "Ana S.")))
     assert world.one("select nome, push_name from leads") == {
-        "nome": "Dona Ana", "push_name": "Ana S.",
-    }  # fmt: skip
+        "nome": "Dona Ana",
+        "push_name": "Ana S.",
+    }
 
 
 def test_a_sent_event_gives_the_message_its_id_and_ends_the_command(
@@ -248,10 +302,17 @@ def test_an_own_echo_that_came_before_the_answer_is_the_same_message(
     bridge.record(
         account,
         message("S", ME, peer=ANA, from_me=True),
-        {"kind": "receipt", "chat": {"jid": ANA["lid"], "kind": "direct"}, "peer": ANA,
-         "reader": ANA, "ids": ["S"], "type": "read", "at": "2026-01-02T05:00:00Z"},
+        {
+            "kind": "receipt",
+            "chat": {"jid": ANA["lid"], "kind": "direct"},
+            "peer": ANA,
+            "reader": ANA,
+            "ids": ["S"],
+            "type": "read",
+            "at": "2026-01-02T05:00:00Z",
+        },
         sent(command, "S"),
-    )  # fmt: skip
+    )
     row = world.one("select id, whatsapp_message_id, status from messages")
     assert row == {"id": command["message_id"], "whatsapp_message_id": "S", "status": "read"}
     assert world.one("select message_id from message_receipts") == {"message_id": row["id"]}
@@ -262,14 +323,23 @@ def test_the_end_of_a_command_comes_as_an_event_too(
 ) -> None:
     command = team.send(account, "+5511987654321")
     bridge.claim()
-    event = {"kind": "command_finished", "command_id": str(command["id"]), "status": "failed",
-             "result": None, "error_code": "recipient_unknown", "error_message": "Not on WhatsApp.",
-             "retry_in_s": None, "attempt": 1}  # fmt: skip
+    event = {
+        "kind": "command_finished",
+        "command_id": str(command["id"]),
+        "status": "failed",
+        "result": None,
+        "error_code": "recipient_unknown",
+        "error_message": "Not on WhatsApp.",
+        "retry_in_s": None,
+        "attempt": 1,
+    }
     bridge.record(account, event)
     assert world.one("select status, error_code, error_message, result from commands") == {
-        "status": "failed", "error_code": "recipient_unknown",
-        "error_message": "Not on WhatsApp.", "result": None,
-    }  # fmt: skip
+        "status": "failed",
+        "error_code": "recipient_unknown",
+        "error_message": "Not on WhatsApp.",
+        "result": None,
+    }
     assert world.one("select status from messages") == {"status": "failed"}
 
 
@@ -318,14 +388,18 @@ def test_a_bad_event_refuses_the_batch_without_telling_its_text(
         event = event | {"conteudo": "my secret"}
     with pytest.raises(errors.InvalidParameterValue, match="Event 2 of the batch") as error:
         bridge.fenced("bridge_record_events", account, Jsonb([message("B", BIA), event]))
-    told = [error.value.diag.message_primary, error.value.diag.message_detail,
-            error.value.diag.message_hint]  # fmt: skip
+    told = [
+        error.value.diag.message_primary,
+        error.value.diag.message_detail,
+        error.value.diag.message_hint,
+    ]
     assert "secret" not in " ".join(part for part in told if part)
     assert world.all("select * from messages") == []
     assert world.all("select * from leads") == []
 
 
 def test_a_batch_must_be_an_array(bridge: Bridge, account: uuid.UUID) -> None:
+    value: object
     for value in ({}, None, 1):
         with pytest.raises(errors.InvalidParameterValue):
             bridge.fenced("bridge_record_events", account, Jsonb(value))

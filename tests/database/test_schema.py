@@ -34,7 +34,7 @@ def test_every_table_column_and_function_has_a_comment(world: World) -> None:
         union all
         select p.oid::regprocedure::text from pg_proc p
         where p.pronamespace in {OWN_SCHEMAS} and obj_description(p.oid, 'pg_proc') is null
-        """,  # noqa: S608
+        """,
     )
     assert without == []
 
@@ -54,7 +54,8 @@ def test_every_policy_is_for_one_verb_and_for_authenticated_and_asks_who_is_call
         select policyname as name from pg_policies
         where (schemaname = 'public' or policyname like '%whatsapp%')
           and (cmd = 'ALL' or roles <> '{authenticated}'
-            or coalesce(qual, '') || coalesce(with_check, '') not like '%whatsapp_workspaces_of_caller%'
+            or coalesce(qual, '') || coalesce(with_check, '')
+              not like '%whatsapp_workspaces_of_caller%'
             or policyname !~ '^[a-z ,]+$')
     """
     assert names(world, query) == []
@@ -65,9 +66,10 @@ def test_no_function_is_open_to_everybody(world: World) -> None:
         select p.oid::regprocedure::text as name from pg_proc p
         where p.pronamespace in {OWN_SCHEMAS}
           and (has_function_privilege('anon', p.oid, 'execute') or exists (
-            select from aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) where grantee = 0
+            select from aclexplode(coalesce(p.proacl, acldefault('f', p.proowner)))
+            where grantee = 0
           ))
-    """  # noqa: S608
+    """
     assert names(world, query) == []
 
 
@@ -76,7 +78,7 @@ def test_every_function_has_an_empty_search_path(world: World) -> None:
         select p.oid::regprocedure::text as name from pg_proc p
         where p.pronamespace in {OWN_SCHEMAS}
           and coalesce(not 'search_path=""' = any (p.proconfig), true)
-    """  # noqa: S608
+    """
     assert names(world, query) == []
 
 
@@ -84,7 +86,7 @@ def test_functions_with_the_rights_of_their_owner_are_few_and_known(world: World
     query = f"""
         select p.proname as name from pg_proc p
         where p.pronamespace in {OWN_SCHEMAS} and p.prosecdef order by p.proname
-    """  # noqa: S608
+    """
     assert names(world, query) == [
         "add_session_of_account",
         "cancel_command",
@@ -108,7 +110,7 @@ def test_every_foreign_key_that_a_delete_follows_has_an_index(world: World) -> N
               and (i.indkey::int2[])[0] = f.conkey[1]
               and (i.indpred is null or pg_get_expr(i.indpred, i.indrelid) like '%IS NOT NULL%')
           )
-    """  # noqa: S608
+    """
     # removed as a whole with the workspace, never one by one
     assert [name for name in names(world, query) if "workspace_id" not in name] == []
 
@@ -150,10 +152,16 @@ def test_the_preflight_knows_every_name_that_the_migrations_create(world: World)
 
 
 def test_session_state_is_never_published(world: World) -> None:
-    query = "select tablename as name from pg_publication_tables where pubname = 'supabase_realtime'"
+    query = (
+        "select tablename as name from pg_publication_tables where pubname = 'supabase_realtime'"
+    )
     assert sorted(names(world, query)) == [
-        "attachments", "commands", "conversations", "integration_accounts", "messages",
-    ]  # fmt: skip
+        "attachments",
+        "commands",
+        "conversations",
+        "integration_accounts",
+        "messages",
+    ]
 
 
 def test_the_bucket_is_private(world: World) -> None:

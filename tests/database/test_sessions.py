@@ -92,9 +92,7 @@ def test_neither_generation_nor_epoch_ever_falls(
             world.owner.execute(f"update whatsapp_baileys_sessions set {column} = 0".encode())
 
 
-def test_the_check_tells_which_keys_sealed_what_is_here(
-    bridge: Bridge, account: uuid.UUID
-) -> None:
+def test_the_check_tells_which_keys_sealed_what_is_here(bridge: Bridge, account: uuid.UUID) -> None:
     bridge.fenced("bridge_save_session", account, 1, Jsonb(BASE))
     bridge.fenced("bridge_save_session_delta", account, 2, Jsonb(DELTA))
     checked = bridge.call("bridge_check")
@@ -120,8 +118,10 @@ def test_a_report_is_kept_for_members_of_its_workspace(
     bridge.call("bridge_report", bridge.worker, uuid.uuid4(), *report)
     (row,) = team.viewer.rows("select * from whatsapp_baileys_events")
     assert (row["integration_account_id"], row["code"], row["context"]) == (
-        account, "sealed_corrupt", {"kid": "k1"},
-    )  # fmt: skip
+        account,
+        "sealed_corrupt",
+        {"kid": "k1"},
+    )
     assert len(world.all("select * from whatsapp_baileys_events")) == 3
 
 

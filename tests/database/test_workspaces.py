@@ -101,7 +101,7 @@ def test_deleting_a_workspace_takes_everything_of_it_along(world: World, team: T
     team.send(account, "+55 11 98765-4321")
     assert team.owner.changed("delete from workspaces where id = %s", team.workspace) == 1
     for table in ("integration_accounts", "commands", "leads", "conversations", "messages"):
-        assert world.all(f"select * from {table}") == []  # noqa: S608
+        assert world.all(f"select * from {table}") == []
 
 
 def test_only_owners_delete_a_workspace(team: Team) -> None:

@@ -92,8 +92,10 @@ def test_db_push_applies_everything_and_a_second_push_nothing(bare: Project) -> 
             "Storage bucket whatsapp-media",
         ),
         (
-            'create policy "members read whatsapp media of their workspaces" on storage.objects'
-            " for select using (true)",
+            (
+                'create policy "members read whatsapp media of their workspaces"'
+                " on storage.objects for select using (true)"
+            ),
             'policy "members read whatsapp media of their workspaces" of storage.objects',
         ),
     ],

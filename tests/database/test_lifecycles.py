@@ -1,0 +1,270 @@
+"""The lifecycles of commands and leases, walked at random against a model of them."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+
+import psycopg
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from tests.database.project import Bridge, Row, Team, World, sent
+
+CHATS = ["+5511987654321", "+5521912345678"]
+FINAL = {"done", "failed", "unknown", "cancelled", "expired"}
+MESSAGE_STATUS = {
+    "pending": "pending",
+    "running": "pending",
+    "unknown": "pending",
+    "failed": "failed",
+    "cancelled": "failed",
+    "expired": "failed",
+}
+WALK = settings(
+    max_examples=20,
+    stateful_step_count=25,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
+
+
+@dataclass
+class Expected:
+    """What the model knows of a command."""
+
+    chat: str
+    order: int
+    status: str = "pending"
+    attempts: int = 0
+    is_due: bool = True
+    epoch: int = 0
+
+
+class Commands(RuleBasedStateMachine):
+    """One account, sends to two chats, and workers that come and go."""
+
+    world: World
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.world.empty()
+        self.team: Team = self.world.add_team()
+        self.bridge: Bridge = self.world.add_bridge()
+        self.account: uuid.UUID = self.world.add_running_account(self.team, self.bridge)
+        self.epoch = 1
+        self.model: dict[uuid.UUID, Expected] = {}
+        self.claims: dict[uuid.UUID, Row] = {}
+
+    def in_status(self, status: str) -> list[uuid.UUID]:
+        return [command for command, known in self.model.items() if known.status == status]
+
+    def claimable(self) -> set[uuid.UUID]:
+        """Per chat the first that is due, unless something runs or a retry waits before it."""
+        found = set()
+        for chat in CHATS:
+            queue = sorted(
+                (
+                    (known.order, command)
+                    for command, known in self.model.items()
+                    if known.chat == chat
+                    and known.status == "pending"
+                    and (known.is_due or known.attempts > 0)
+                ),
+            )
+            runs = any(
+                known.chat == chat and known.status == "running" for known in self.model.values()
+            )
+            if queue and not runs and self.model[queue[0][1]].is_due:
+                found.add(queue[0][1])
+        return found
+
+    @rule(chat=st.sampled_from(CHATS))
+    def send(self, chat: str) -> None:
+        command = self.team.send(self.account, chat)
+        self.model[command["id"]] = Expected(chat, len(self.model))
+
+    @rule()
+    def claim(self) -> None:
+        expected = self.claimable()
+        claimed = self.bridge.claim()
+        assert {row["id"] for row in claimed} == expected
+        for row in claimed:
+            known = self.model[row["id"]]
+            known.status, known.attempts, known.epoch = "running", known.attempts + 1, self.epoch
+            assert (row["attempts"], row["lease_epoch"]) == (known.attempts, self.epoch)
+            self.claims[row["id"]] = row
+
+    @precondition(lambda self: self.claims)
+    @rule(data=st.data(), status=st.sampled_from(["done", "failed", "unknown", "pending"]))
+    def finish(self, data: st.DataObject, status: str) -> None:
+        row = self.claims[data.draw(st.sampled_from(sorted(self.claims)))]
+        known = self.model[row["id"]]
+        applies = known.status == "running" and known.attempts == row["attempts"]
+        retry_in_s = data.draw(st.sampled_from([0, 3600])) if status == "pending" else None
+        assert self.bridge.finish(row, status, "x", retry_in_s, attempt=row["attempts"]) is applies
+        if applies:
+            known.status = status
+            known.is_due = not retry_in_s
+
+    @precondition(lambda self: self.claims)
+    @rule(data=st.data())
+    def succeed(self, data: st.DataObject) -> None:
+        row = self.claims[data.draw(st.sampled_from(sorted(self.claims)))]
+        self.bridge.record(self.account, sent(row, f"W{row['id']}"))
+        self.model[row["id"]].status = "done"
+
+    @precondition(lambda self: self.in_status("pending"))
+    @rule(data=st.data())
+    def cancel(self, data: st.DataObject) -> None:
+        command = data.draw(st.sampled_from(sorted(self.in_status("pending"))))
+        self.team.agent.run("update commands set status = 'cancelled' where id = %s", command)
+        self.model[command].status = "cancelled"
+
+    @precondition(lambda self: self.in_status("pending"))
+    @rule(data=st.data())
+    def overdue(self, data: st.DataObject) -> None:
+        command = data.draw(st.sampled_from(sorted(self.in_status("pending"))))
+        self.world.owner.execute(
+            "update commands set expires_at = now() - interval '1 second' where id = %s", [command]
+        )
+        self.model[command].status = "expired"
+        self.claim()
+
+    @rule()
+    def retries_come_due(self) -> None:
+        self.world.owner.execute("update commands set run_at = now() where status = 'pending'")
+        for known in self.model.values():
+            known.is_due = True
+
+    @rule(knows_the_journal=st.booleans())
+    def change_hands(self, knows_the_journal: bool) -> None:
+        self.world.expire_lease(self.account)
+        self.bridge = self.world.add_bridge()
+        self.bridge.hold()
+        known_epoch = self.epoch if knows_the_journal else None
+        self.epoch += 1
+        running = [self.model[command] for command in self.in_status("running")]
+        settled = self.bridge.settle(self.account, known_epoch)
+        for known in running:
+            known.status = "pending" if known.epoch == known_epoch else "unknown"
+            known.is_due = True
+        unknown = sum(known.status == "unknown" for known in running)
+        assert settled == {"unknown": unknown, "requeued": len(running) - unknown}
+
+    @invariant()
+    def rows_are_as_the_model_says(self) -> None:
+        rows = self.world.all("""
+            select c.id, c.status, c.attempts, c.finished_at is not null as is_finished,
+              m.status as message_status
+            from commands c join messages m on m.id = c.message_id
+        """)
+        assert {row["id"]: (row["status"], row["attempts"]) for row in rows} == {
+            command: (known.status, known.attempts) for command, known in self.model.items()
+        }
+        for row in rows:
+            assert row["is_finished"] == (row["status"] in FINAL)
+            if row["status"] in MESSAGE_STATUS:
+                assert row["message_status"] == MESSAGE_STATUS[row["status"]]
+
+
+class Leases(RuleBasedStateMachine):
+    """Three workers and four accounts that start, stop, and outlive their hosts."""
+
+    world: World
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.world.empty()
+        team = self.world.add_team()
+        self.accounts = [team.add_account() for _ in range(4)]
+        self.workers = [self.world.add_bridge() for _ in range(3)]
+        self.wanted: set[uuid.UUID] = set()
+        self.owner: dict[uuid.UUID, int] = {}
+        self.epoch = dict.fromkeys(self.accounts, 0)
+
+    worker = st.integers(0, 2)
+    account = st.integers(0, 3)
+
+    @rule(account=account, wanted=st.booleans())
+    def want(self, account: int, wanted: bool) -> None:
+        chosen = self.accounts[account]
+        self.world.set_desired(chosen, "running" if wanted else "stopped")
+        (self.wanted.add if wanted else self.wanted.discard)(chosen)
+
+    @rule(worker=worker, capacity=st.integers(0, 5))
+    def hold(self, worker: int, capacity: int) -> None:
+        held = self.workers[worker].hold(capacity)
+        mine = {account for account, owner in self.owner.items() if owner == worker}
+        kept = mine & self.wanted
+        free = self.wanted - set(self.owner)
+        for account in mine - kept:
+            del self.owner[account]
+        taken = set(held) - kept
+        assert kept <= set(held)
+        assert taken <= free
+        assert len(taken) == min(len(free), max(0, capacity - len(kept)))
+        for account in taken:
+            self.owner[account] = worker
+            self.epoch[account] += 1
+        assert {account: row["lease_epoch"] for account, row in held.items()} == {
+            account: self.epoch[account] for account in held
+        }
+
+    @rule(account=account)
+    def expire(self, account: int) -> None:
+        chosen = self.accounts[account]
+        if self.owner.pop(chosen, None) is not None:
+            self.world.expire_lease(chosen)
+
+    @rule(worker=worker, account=account)
+    def release(self, worker: int, account: int) -> None:
+        chosen = self.accounts[account]
+        bridge = self.workers[worker]
+        bridge.call("bridge_release_leases", bridge.worker, [chosen])
+        if self.owner.get(chosen) == worker:
+            del self.owner[chosen]
+
+    @rule(worker=worker)
+    def restart(self, worker: int) -> None:
+        self.workers[worker].register()
+        self.owner = {account: owner for account, owner in self.owner.items() if owner != worker}
+
+    @rule(worker=worker, account=account)
+    def write(self, worker: int, account: int) -> None:
+        """Only who holds the account writes, and only under the present epoch."""
+        chosen = self.accounts[account]
+        bridge = self.workers[worker]
+        may = self.owner.get(chosen) == worker and bridge.epochs.get(chosen) == self.epoch[chosen]
+        if may:
+            bridge.update(chosen, status="connecting")
+        else:
+            with pytest.raises(psycopg.Error) as error:
+                bridge.update(chosen, status="error")
+            assert error.value.sqlstate == "WB001"
+
+    @invariant()
+    def an_account_has_one_owner(self) -> None:
+        rows = self.world.all("""
+            select integration_account_id as id, lease_owner from whatsapp_baileys_sessions
+            where lease_expires_at > now()
+        """)
+        assert {row["id"]: row["lease_owner"] for row in rows} == {
+            account: self.workers[owner].worker for account, owner in self.owner.items()
+        }
+
+
+@pytest.mark.parametrize("machine", [Commands, Leases])
+def test_random_walks_agree_with_the_model(
+    world: World, machine: type[RuleBasedStateMachine]
+) -> None:
+    bound = type(machine.__name__, (machine,), {"world": world})
+    run_state_machine_as_test(bound, settings=WALK)
