@@ -1,7 +1,7 @@
 """The keys of one sandbox: made once, kept beside its data, checked on every request.
 
-As on a hosted project there are four API keys for two roles: legacy JWTs and `sb_…` keys. An API key
-only says which application calls; a user's access token beside it outranks its role.
+As on a hosted project there are four API keys for two roles: legacy JWTs and `sb_…` keys. An API
+key only says which application calls; a user's access token beside it outranks its role.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ class StoredKeys(msgspec.Struct, frozen=True, kw_only=True):
     publishable_key: str
     secret_key: str
     database_password: str
+    auth_secret: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +128,7 @@ def load_or_make(path: Path) -> Keys:
         publishable_key=f"sb_publishable_{secrets.token_urlsafe(24)}",
         secret_key=f"sb_secret_{secrets.token_urlsafe(24)}",
         database_password=secrets.token_hex(16),
+        auth_secret=secrets.token_urlsafe(48),
     )
     path.touch(0o600)
     path.write_bytes(msgspec.json.format(msgspec.json.encode(keys)))

@@ -3,9 +3,9 @@
 The server is the `postgres` program itself, not a daemon behind `pg_ctl`: it listens on 127.0.0.1
 only, has no Unix socket, wants a password, and the kernel stops it when this process dies.
 
-PostgreSQL refuses to run as root. Then it runs as `nobody`, and what that user must reach but cannot
-(a clone under /root, say) is moved to where it can: the data directory into one of its own under the
-system's temporary directory, the programs into a copy there.
+PostgreSQL refuses to run as root. Then it runs as `nobody`, and what that user must reach but
+cannot (a clone under /root, say) is moved to where it can: the data directory into one of its own
+under the system's temporary directory, the programs into a copy there.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class PostgresServer:
         wanted = self.port
         for attempt in range(5):
             self.port = wanted or free_port()
-            if wanted and not _is_free(wanted):
+            if wanted and not is_free(wanted):
                 raise SandboxError(
                     f"Port {wanted} on {HOST} is in use, so PostgreSQL cannot start there: "
                     "stop what uses it, or choose another with --database-port.",
@@ -284,7 +284,8 @@ def as_dying_with_us(command: Sequence[str]) -> list[str]:
     return _as_child(command, signal.SIGTERM, uid=-1)
 
 
-def _is_free(port: int) -> bool:
+def is_free(port: int) -> bool:
+    """Whether we could listen on that port of 127.0.0.1."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         with suppress(OSError):

@@ -10,7 +10,7 @@ import asyncio
 import fcntl
 import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -70,6 +70,7 @@ class StackInfo:
         service_role_key: legacy JWT; `secret_key` is its successor and means the same.
         database_url: as the role that pushes migrations.
         superuser_url: as the owner of everything; for tests, there is none on a hosted project.
+        auth_secret: for the bridge of this sandbox, BAILEYS_AUTH_SECRET; kept as long as its data.
         applied: the migrations that this start applied.
         faults: switches for tests.
     """
@@ -82,6 +83,7 @@ class StackInfo:
     jwt_secret: str
     database_url: str
     superuser_url: str
+    auth_secret: str
     directory: Path
     applied: tuple[str, ...] = ()
     faults: Faults = field(default_factory=Faults)
@@ -96,87 +98,77 @@ async def running_stack(options: StackOptions) -> AsyncIterator[StackInfo]:
     """
     directory = options.directory.resolve()
     directory.mkdir(parents=True, exist_ok=True)
-    async with AsyncExitStack() as parts:
-        parts.enter_context(_only_one(directory))
-        stored = _prepare_directory(directory, fresh=options.fresh)
+    with plain_errors():
+        async with _stack(options, directory) as info:
+            yield info
+
+
+@asynccontextmanager
+async def _stack(options: StackOptions, directory: Path) -> AsyncIterator[StackInfo]:
+    with _only_one(directory):
+        keys_of_stack = _prepare_directory(directory, fresh=options.fresh)
         extensions = await anyio.to_thread.run_sync(reachable_copy, database.EXTENSIONS_DIRECTORY)
-        postgres = running_postgres(
+        async with running_postgres(
             data=directory / "postgres",
             port=options.database_port,
-            password=stored.stored.database_password,
+            password=keys_of_stack.stored.database_password,
             superuser=database.SUPERUSER,
             durable=options.durable,
             settings={"extension_control_path": f"{extensions}:$system"},
-        )
-        await parts.enter_async_context(postgres)
-        applied = await anyio.to_thread.run_sync(_make_project, postgres, options)
-        info = await parts.enter_async_context(
-            _servers(options, directory, stored, postgres, applied)
-        )
-        yield info
+        ) as postgres:
+            applied = await anyio.to_thread.run_sync(_make_project, postgres, options)
+            async with _servers(options, directory, keys_of_stack, postgres) as (port, faults):
+                stored = keys_of_stack.stored
+                yield StackInfo(
+                    url=f"http://{gateway.HOST}:{port}",
+                    anon_key=stored.anon_key,
+                    service_role_key=stored.service_role_key,
+                    publishable_key=stored.publishable_key,
+                    secret_key=stored.secret_key,
+                    jwt_secret=stored.jwt_secret,
+                    database_url=postgres.url(database.MIGRATIONS_ROLE),
+                    superuser_url=postgres.url(),
+                    auth_secret=stored.auth_secret,
+                    directory=directory,
+                    applied=tuple(applied),
+                    faults=faults,
+                )
 
 
 @asynccontextmanager
 async def _servers(
-    options: StackOptions,
-    directory: Path,
-    stored: Keys,
-    postgres: PostgresServer,
-    applied: list[str],
-) -> AsyncIterator[StackInfo]:
+    options: StackOptions, directory: Path, keys_of_stack: Keys, postgres: PostgresServer
+) -> AsyncIterator[tuple[int, Faults]]:
+    """Everything that answers requests; gives the port."""
     faults = Faults(realtime=Realtime.ON if options.realtime else Realtime.OFF)
-    async with AsyncExitStack() as parts:
-        pools = [
-            Pool(postgres.url(role))
-            for role in ("authenticator", "supabase_auth_admin", "supabase_storage_admin")
-        ]
-        for pool in pools:
-            parts.push_async_callback(pool.aclose)
-        rest_pool, auth_pool, storage_pool = pools
-        queries, asking = (
-            await _connect(postgres.url()),
-            await _connect(postgres.url("authenticator")),
-        )
-        parts.push_async_callback(queries.close)
-        parts.push_async_callback(asking.close)
-
-        rest = RestServer(await rest_pool.warm(), stored)
+    async with (
+        aclosing(Pool(postgres.url("authenticator"))) as rest_pool,
+        aclosing(Pool(postgres.url("supabase_auth_admin"))) as auth_pool,
+        aclosing(Pool(postgres.url("supabase_storage_admin"))) as storage_pool,
+        await _connect(postgres.url()) as queries,
+        await _connect(postgres.url("authenticator")) as asking,
+        anyio.create_task_group() as tasks,
+    ):
+        rest = RestServer(await rest_pool.warm(), keys_of_stack)
         await rest.load()
-        realtime = RealtimeServer(postgres.url(), queries, Permissions(asking), stored, faults)
-        tasks = await parts.enter_async_context(anyio.create_task_group())
-        parts.callback(tasks.cancel_scope.cancel)
+        auth = AuthServer(Accounts(auth_pool, keys_of_stack, "supabase-sandbox"), keys_of_stack)
+        storage = StorageServer(Objects(storage_pool, directory / "storage"), keys_of_stack)
+        realtime = RealtimeServer(
+            postgres.url(), queries, Permissions(asking), keys_of_stack, faults
+        )
         tasks.start_soon(rest.run, name="schema watch")
         tasks.start_soon(realtime.run, name="replication")
         tasks.start_soon(_watch, postgres, name="postgres watch")
         await realtime.started.wait()
-
-        accounts = Accounts(auth_pool, stored, "supabase-sandbox")
-        storage = StorageServer(Objects(storage_pool, directory / "storage"), stored)
-        routes = [
-            *rest.routes(),
-            *AuthServer(accounts, stored).routes(),
-            *storage.routes(),
-            *realtime.routes(),
-        ]
-        port = await parts.enter_async_context(
-            gateway.serving(routes, faults, options.port, _about(postgres))
-        )
-        parts.push_async_callback(realtime.close_sockets)
         loop = asyncio.get_running_loop()
         faults.on_cut_realtime(lambda: _call_in(loop, realtime.cut_sockets))
-        yield StackInfo(
-            url=f"http://{gateway.HOST}:{port}",
-            anon_key=stored.stored.anon_key,
-            service_role_key=stored.stored.service_role_key,
-            publishable_key=stored.stored.publishable_key,
-            secret_key=stored.stored.secret_key,
-            jwt_secret=stored.stored.jwt_secret,
-            database_url=postgres.url(database.MIGRATIONS_ROLE),
-            superuser_url=postgres.url(),
-            directory=directory,
-            applied=tuple(applied),
-            faults=faults,
-        )
+        routes = [*rest.routes(), *auth.routes(), *storage.routes(), *realtime.routes()]
+        async with gateway.serving(routes, faults, options.port, _about(postgres)) as port:
+            try:
+                yield port, faults
+            finally:
+                await realtime.close_sockets()
+        tasks.cancel_scope.cancel()
 
 
 def _make_project(postgres: PostgresServer, options: StackOptions) -> list[str]:
@@ -194,8 +186,21 @@ def _prepare_directory(directory: Path, *, fresh: bool) -> Keys:
     if fresh or not key_file.exists():
         remove_data(directory / "postgres")
         shutil.rmtree(directory / "storage", ignore_errors=True)
-        key_file.unlink(missing_ok=True)
     return keys.load_or_make(key_file)
+
+
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """One error leaves as itself, not wrapped in the groups of the tasks around it."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        error: BaseException = group
+        while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+            error = error.exceptions[0]
+        if error is group:
+            raise
+        raise error from None
 
 
 @contextmanager
@@ -214,8 +219,10 @@ def _only_one(directory: Path) -> Iterator[None]:
 
 
 async def _watch(postgres: PostgresServer) -> None:
-    while not postgres.has_died():
+    died = False
+    while not died:
         await anyio.sleep(WATCH_INTERVAL_S)
+        died = postgres.has_died()
     raise SandboxError(
         f"PostgreSQL stopped by itself; its log is {postgres.real_data / 'server.log'}.",
         code="postgres_died",

@@ -136,10 +136,7 @@ class AuthServer:
             rows = await self.accounts.page(page, _number(request, "per_page", 50))
             users = [as_json(row) for row in rows]
             return web.json_response({"users": users, "aud": "authenticated"})
-        if request.method in {"POST", "PUT"}:
-            _refuse_unknown(body, ADMINISTER)
-            if body.get("role") not in {None, "authenticated"}:
-                raise AuthError(501, "not_implemented", "Other roles are not in the sandbox")
+        _check_administration(body)
         match request.method, bool(user_id):
             case "POST", False:
                 user: Any = await self._create(body)
@@ -155,8 +152,6 @@ class AuthServer:
                     confirmed=bool(body.get("email_confirm")),
                 )
             case "DELETE", True:
-                if body.get("should_soft_delete"):
-                    raise AuthError(501, "not_implemented", "Soft deletion is not in the sandbox")
                 user = await self.accounts.delete(user_id)
             case method, _:
                 raise AuthError(405, "not_implemented", f"{method} is not allowed here")
@@ -179,6 +174,14 @@ class AuthServer:
         )
         message = "A user with this email address has already been registered"
         return await self.accounts.create(new, taken=AuthError(422, "email_exists", message))
+
+
+def _check_administration(body: Body) -> None:
+    if body.get("should_soft_delete"):
+        raise AuthError(501, "not_implemented", "Soft deletion is not in the sandbox")
+    if body.get("role") not in {None, "authenticated"}:
+        raise AuthError(501, "not_implemented", "Other roles are not in the sandbox")
+    _refuse_unknown(body, ADMINISTER | {"should_soft_delete"})
 
 
 async def _json_body(request: web.Request) -> Body:

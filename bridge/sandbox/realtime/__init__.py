@@ -1,4 +1,4 @@
-"""Supabase Realtime as its clients see it: changes of tables, broadcast, presence, private channels.
+"""Supabase Realtime as its clients see it: table changes, broadcast, presence, private channels.
 
     pgoutput       bytes of the replication stream → changes (pure)
     replication    the stream itself
@@ -9,7 +9,7 @@
     channels       sockets, channels, presence
     server         the protocol's verbs
 
-A change goes WAL → pgoutput → one SQL per batch and table, which casts the row to JSON and evaluates
-every filter with PostgreSQL's own types → one SQL per role and claims, which asks PostgreSQL, as that
-subscriber, which of the rows it can see.
+A change goes WAL → pgoutput → one SQL per batch and table, which casts the row to JSON and
+evaluates every filter with PostgreSQL's own types → one SQL per role and claims, which asks
+PostgreSQL, as that subscriber, which of the rows it can see.
 """

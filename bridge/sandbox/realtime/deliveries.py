@@ -114,9 +114,11 @@ class Deliveries:
         tests = [SQL("coalesce({}, false)").format(filter_sql(text, "r")) for text in filters]
         query = SQL(
             "select to_jsonb(r)::text, to_jsonb(o)::text, array[{tests}]::boolean[]"
-            " from unnest(%s::text[], %s::text[]) with ordinality a(n, o, i),"
-            " lateral jsonb_populate_record(null::{table}, coalesce(a.n, a.o)::jsonb) r,"
-            " lateral jsonb_populate_record(null::{table}, a.o::jsonb) o order by i"
+            " from unnest(%s::text[], %s::text[])"
+            " with ordinality a(new_text, old_text, place),"
+            " lateral jsonb_populate_record("
+            "  null::{table}, coalesce(a.new_text, a.old_text)::jsonb) r,"
+            " lateral jsonb_populate_record(null::{table}, a.old_text::jsonb) o order by place"
         ).format(table=facts.name, tests=SQL(",").join(tests))
         cursor = await self.connection.execute(query, [new, old])
         rows = []

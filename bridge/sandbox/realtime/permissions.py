@@ -120,8 +120,8 @@ class Permissions:
             SQL("t.{0} = r.{0}").format(Identifier(name)) for name in facts.primary_key
         ]
         query = SQL(
-            "select a.k from unnest(%s::int[], %s::text[]) a(k, n),"
-            " lateral jsonb_populate_record(null::{table}, a.n::jsonb) r"
+            "select a.place from unnest(%s::int[], %s::text[]) a(place, row_text),"
+            " lateral jsonb_populate_record(null::{table}, a.row_text::jsonb) r"
             " where exists (select 1 from {table} t where {same_key})"
         ).format(table=facts.name, same_key=SQL(" and ").join(same_key))
         indexes, cursors = list(range(len(rows))), []

@@ -64,9 +64,8 @@ async def _existing(url: str, publications: Sequence[str]) -> list[str]:
 
 def _start(connection: Any, publications: Sequence[str]) -> None:
     slot = f"sandbox_{uuid.uuid4().hex[:12]}"
-    result = connection.exec_(
-        f"CREATE_REPLICATION_SLOT \"{slot}\" TEMPORARY LOGICAL pgoutput (SNAPSHOT 'nothing')".encode()
-    )
+    make_slot = f"CREATE_REPLICATION_SLOT {slot} TEMPORARY LOGICAL pgoutput (SNAPSHOT 'nothing')"
+    result = connection.exec_(make_slot.encode())
     if result.status != pq.ExecStatus.TUPLES_OK:
         raise ReplicationEnded(result.error_message.decode())
     connection.nonblocking = 1

@@ -74,7 +74,10 @@ class RealtimeServer:
                 stream = read_changes(self.stream_url, PUBLICATIONS, started=self.started)
                 async with aclosing(stream):
                     async for batch in stream:
-                        await self._deliver(deliveries, batch)
+                        try:
+                            await self._deliver(deliveries, batch)
+                        except Exception:  # noqa: BLE001 - one batch must not end the others
+                            logger.exception("changes were not delivered", changes=len(batch))
             except (ReplicationEnded, psycopg.OperationalError) as error:
                 logger.warning("the replication stream ended; reading anew", error=str(error))
                 await anyio.sleep(1)
@@ -82,7 +85,7 @@ class RealtimeServer:
     async def close_sockets(self) -> None:
         """Disconnect everybody."""
         for socket in list(self.channels.sockets):
-            with anyio.move_on_after(1):
+            with anyio.move_on_after(1, shield=True):
                 await socket.connection.close(code=1012, message=b"restart")
 
     def cut_sockets(self) -> None:
@@ -215,12 +218,7 @@ class RealtimeServer:
         try:
             channel = self._new_channel(socket, message)
             if channel.private:
-                await self.permissions.authorize(channel)
-                if not channel.may_read:
-                    raise JoinRefused(
-                        "Unauthorized: You do not have permissions to read from this Channel "
-                        f"topic: {channel.name}"
-                    )
+                await self._authorize(channel)
         except JoinRefused as error:
             self._reply(socket, message, "error", {"reason": str(error)})
             return
@@ -244,6 +242,14 @@ class RealtimeServer:
         if wanted:
             status = "ok" if problem is None else "error"
             channel.system("postgres_changes", status, problem or SUBSCRIBED)
+
+    async def _authorize(self, channel: Channel) -> None:
+        await self.permissions.authorize(channel)
+        if not channel.may_read:
+            raise JoinRefused(
+                "Unauthorized: You do not have permissions to read from this Channel "
+                f"topic: {channel.name}"
+            )
 
     def _new_channel(self, socket: Socket, message: frames.Message) -> Channel:
         config = message.payload.get("config") or {}

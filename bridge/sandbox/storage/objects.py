@@ -1,7 +1,7 @@
 """Objects: their rows obey the caller's policies, their bytes lie in a folder of ours.
 
-A file is named after the row's `version`, a UUID that each upload makes anew, never after anything a
-client chose. So a new version appears when its row commits, and moving is renaming a row.
+A file is named after the row's `version`, a UUID that each upload makes anew, never after anything
+a client chose. So a new version appears when its row commits, and moving is renaming a row.
 """
 
 from __future__ import annotations
