@@ -63,7 +63,6 @@ _BY_EXTENSION = {extension: mime for mime, extension in reversed(_PREFERRED.item
 
 _SYNONYMS = {
     "application/cdfv2": "application/x-ole-storage",
-    "application/x-empty": OCTETS,
     "application/x-gzip": "application/gzip",
     "application/x-rar": "application/vnd.rar",
     "application/x-zip-compressed": "application/zip",

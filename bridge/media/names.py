@@ -74,7 +74,7 @@ def stored_name(name: str | None, *, mime_type: str | None = None, fallback: str
     # Letters keep their base: "Orçamento" is stored as "Orcamento", not as "Or_amento".
     plain = unicodedata.normalize("NFKD", last.encode("utf-8", "ignore").decode())
     plain = "".join(c for c in plain if not unicodedata.combining(c))
-    plain = re.sub(r"\.{2,}", ".", _NOT_STORABLE.sub("_", plain)).strip("._")
+    plain = re.sub(r"\.{2,}", ".", _NOT_STORABLE.sub("_", plain)).rstrip("._")
     found = _EXTENSION.search(plain)
     extension = found[0].lower() if found else extension_of(mime_type)
     stem = plain[: found.start()] if found else plain

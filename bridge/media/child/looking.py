@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 import av
-import magic
-import pylibmagic  # noqa: F401 - brings the library that magic loads
 from av.container import InputContainer
 from av.stream import Disposition
 from av.video.stream import VideoStream
 from PIL import Image, ImageOps
+
+import pylibmagic  # noqa: F401 # isort: skip - before magic, which else loads the machine's own
+import magic  # isort: skip
 
 from bridge.media.child.demuxing import VIDEO_DECODERS, open_media
 from bridge.media.jobs import Look, Seen
@@ -68,9 +69,10 @@ def look(job: Look) -> Seen:
 
 def _type_by_content(path: Path) -> str:
     try:
-        return bare_type(_magic.from_file(str(path))) or OCTETS
+        found = bare_type(_magic.from_file(str(path))) or OCTETS
     except (magic.MagicException, UnicodeDecodeError):
         return OCTETS
+    return OCTETS if found.startswith("inode/") else found  # an empty file is an "inode/x-empty"
 
 
 def _looked_at_picture(path: Path, content: str, job: Look) -> Seen:
