@@ -101,7 +101,7 @@ const MAKERS = {
   location: (m) => ({
     location: { degreesLatitude: m.latitude, degreesLongitude: m.longitude, name: m.text },
   }),
-  contact: (m) => ({ contacts: { displayName: m.text, contacts: [{ vcard: m.vcard }] } }),
+  contact: (m) => ({ contacts: { contacts: [{ displayName: m.text, vcard: m.vcard }] } }),
   poll: (m) => ({ poll: { name: m.text ?? '', values: m.options ?? [], selectableCount: 1 } }),
   reaction: (m) => ({ react: { text: m.text ?? '', key: m.target ?? {} } }),
   edit: (m) => ({ text: m.text ?? '', edit: m.target ?? {} }),

@@ -296,8 +296,8 @@ def _wait_for_read(engine: Engine, id_: str) -> None:
     engine.wait("Receipt", lambda receipt: receipt["ids"] == [id_] and receipt["type"] == READ)
 
 
-def _wait_for_message(engine: Engine, id_: str) -> None:
-    engine.wait("Message", lambda event: event["id"] == id_)
+def _wait_for_message(engine: Engine, id_: str) -> Event:
+    return engine.wait("Message", lambda event: event["id"] == id_)
 
 
 def test_texts_and_receipts_pass_between_it_and_our_engine(
@@ -343,6 +343,43 @@ def test_images_pass_between_it_and_our_engine(linked: Linked, clara: tuple[str,
     id_ = linked.client.send_media(message["chat"], "image", ours)
     _wait_for_message(engine, id_)
     assert base64.b64decode(engine.ask("download", id=id_)) == ours
+
+
+@pytest.mark.parametrize(
+    ("message", "part", "expected"),
+    [
+        (
+            {"type": "location", "latitude": -23.5, "longitude": -46.6, "text": "Loja"},
+            "locationMessage",
+            {"degreesLatitude": -23.5, "degreesLongitude": -46.6, "name": "Loja"},
+        ),
+        (
+            {"type": "contact", "text": "Eva", "vcard": "BEGIN:VCARD\nFN:Eva\nEND:VCARD"},
+            "contactMessage",
+            {"displayName": "Eva", "vcard": "BEGIN:VCARD\nFN:Eva\nEND:VCARD"},
+        ),
+        (
+            {"type": "poll", "text": "Quando?", "options": ["hoje", "amanhã"]},
+            "pollCreationMessageV3",
+            {"name": "Quando?", "options": [{"optionName": "hoje"}, {"optionName": "amanhã"}]},
+        ),
+        ({"type": "audio", "media_base64": "b2k=", "ptt": True}, "audioMessage", {"PTT": True}),
+        ({"type": "sticker", "media_base64": "b2k="}, "stickerMessage", {"fileLength": "2"}),
+    ],
+    ids=["location", "contact", "poll", "voice note", "sticker"],
+)
+def test_our_engine_understands_other_kinds(
+    linked: Linked,
+    whatsapp: Simulator,
+    clara: tuple[str, Engine],
+    message: dict[str, object],
+    part: str,
+    expected: dict[str, object],
+) -> None:
+    number, engine = clara
+    id_ = linked.client.send(to=whatsapp.phone(number)["lid"], **message)
+    content = _wait_for_message(engine, id_)["content"][part]
+    assert {key: content.get(key) for key in expected} == expected
 
 
 def test_it_encrypts_for_a_device_that_its_contact_links_later(
