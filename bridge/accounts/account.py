@@ -54,14 +54,16 @@ class NotConnected(CommandError):
 class Account:
     """Runs under one lease, from when it was taken until it is lost or given back."""
 
-    def __init__(self, around: Surroundings, lease: Lease, lease_until: float) -> None:
+    def __init__(
+        self, around: Surroundings, lease: Lease, lease_until: float, ledger: SendLedger
+    ) -> None:
         self.id: AccountId = lease.account_id
         self.epoch = lease.lease_epoch
         self._around = around
         self._lease = lease
         self._lease_until = lease_until
         self._face = Face(around.rpc, self.id, self.epoch, lease.status)
-        self._ledger = SendLedger()
+        self._ledger = ledger
         self._had_auth = lease.has_auth_state
         self._goal = Goal.REST
         self._pairing: PairByQr | PairByCode | None = None
@@ -87,16 +89,13 @@ class Account:
         Raises:
             LeaseLost: the database says so.
         """
-        try:
-            await self._begin()
-            while not self._stopping:
-                if self._goal is Goal.REST:
-                    await self._rest()
-                else:
-                    await self._session()
-            await self._say_stopped()
-        finally:
-            self._let_go_of_sends()
+        await self._begin()
+        while not self._stopping:
+            if self._goal is Goal.REST:
+                await self._rest()
+            else:
+                await self._session()
+        await self._say_stopped()
 
     def stop(self) -> None:
         """End gracefully: `run` returns when everything is recorded, saved and told."""
@@ -376,11 +375,6 @@ class Account:
         """Without a session nobody will hear of these: they may have left."""
         for command in {*self._ledger.started(), *self._ledger.unstarted()}:
             await finish_send(self._around.rpc, self.id, self.epoch, command, "unknown")
-            self._ledger.take_back(command)
-
-    def _let_go_of_sends(self) -> None:
-        """Who waits for an outcome here must not wait for ever; the next holder settles."""
-        for command in {*self._ledger.started(), *self._ledger.unstarted()}:
             self._ledger.take_back(command)
 
 

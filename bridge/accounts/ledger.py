@@ -91,3 +91,8 @@ class SendLedger:
     def unstarted(self) -> list[CommandId]:
         """Sends that were handed over and have not started."""
         return [command for command in self._handed_over if command not in self._started]
+
+    def let_go(self) -> None:
+        """The lease is gone: who waits here must not wait for ever; the next holder settles."""
+        for command in {*self._started, *self._handed_over}:
+            self.take_back(command)

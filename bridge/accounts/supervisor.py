@@ -16,6 +16,7 @@ from loguru import logger
 
 from bridge.accounts.account import Account
 from bridge.accounts.face import Face
+from bridge.accounts.ledger import SendLedger
 from bridge.accounts.lifecycle import Occurrence
 from bridge.accounts.session import Surroundings
 from bridge.errors import BridgeError, LeaseLost
@@ -29,10 +30,15 @@ MOST_RESTART_S = 120.0
 
 @dataclass(slots=True)
 class _Kept:
-    """One held account."""
+    """One held account.
+
+    Attributes:
+        ledger: outlives a crash of the account's task, as the sends in it do.
+    """
 
     lease: Lease
     until: float
+    ledger: SendLedger = field(default_factory=SendLedger)
     account: Account | None = None
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     refreshed: anyio.Event = field(default_factory=anyio.Event)
@@ -143,6 +149,7 @@ class Supervisor:
         finally:
             if self._kept.get(kept.lease.account_id) is kept:
                 del self._kept[kept.lease.account_id]
+            kept.ledger.let_go()
             kept.gone.set()
             self._tell()
 
@@ -150,7 +157,7 @@ class Supervisor:
         restarts = Backoff(FIRST_RESTART_S, MOST_RESTART_S, least_s=1.0)
         while not self._stopping:
             try:
-                kept.account = Account(self._around, kept.lease, kept.until)
+                kept.account = Account(self._around, kept.lease, kept.until, kept.ledger)
                 self._tell()
                 await kept.account.run()
             except LeaseLost as lost:

@@ -7,13 +7,14 @@ that makes every ring optional.
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 import anyio
 from loguru import logger
 
 from bridge.errors import SupabaseUnavailable
+from bridge.ids import CommandId
 from bridge.supabase.client import RequestRefused
 from bridge.supabase.patience import Backoff
 from bridge.supabase.rpc import ClaimedCommand
@@ -26,6 +27,9 @@ class Claims(Protocol):
 
     async def claim_commands(self, limit: int) -> list[ClaimedCommand]:
         """Take up to so many commands."""
+
+    async def running_commands(self, known: Sequence[CommandId]) -> list[ClaimedCommand]:
+        """Taken commands, except the known ones."""
 
 
 class Claimer:
@@ -53,6 +57,8 @@ class Claimer:
         self._missed = missed
         self._woken = anyio.Event()
         self._stopped = False
+        self._known: set[CommandId] = set()
+        self._unsure = False
 
     def ring(self) -> None:
         """There may be something to claim."""
@@ -70,33 +76,50 @@ class Claimer:
         async with anyio.create_task_group() as commands:
             while not self._stopped:
                 self._woken = anyio.Event()
-                limit = min(self._free, CLAIM_LIMIT)
                 pause_s = self._poll_interval_s * random.uniform(0.75, 1.25)  # noqa: S311
+                limit = min(self._free, CLAIM_LIMIT)
                 try:
-                    claimed = await self._rpc.claim_commands(limit) if limit else []
+                    claimed = await self._claim(limit)
                 except (SupabaseUnavailable, RequestRefused) as fault:
+                    claimed = []
                     pause_s = backoff.next_delay_s()
                     if backoff.attempts in (1, 10):
                         logger.warning("Commands could not be claimed", reason=fault.sentence)
-                    claimed = []
                 else:
                     backoff.reset()
                 if not rung and any(command.attempts == 1 for command in claimed):
                     self._missed()
-                self._free -= len(claimed)
                 for command in claimed:
+                    self._free -= 1
+                    self._known.add(command.id)
                     commands.start_soon(self._one, command, name=f"command {command.id}")
-                if limit and len(claimed) == limit:
+                if limit and len(claimed) >= limit:
                     continue  # there may be more
                 rung = False
                 with anyio.move_on_after(pause_s):
                     await self._woken.wait()
                     rung = True
 
+    async def _claim(self, limit: int) -> list[ClaimedCommand]:
+        if self._unsure:
+            # The last claim may have been carried out though its answer got lost.
+            lost = await self._rpc.running_commands(sorted(self._known))
+            self._unsure = False
+            if lost:
+                logger.info("Commands of a claim that got lost were found", count=len(lost))
+                return lost
+        if not limit:
+            return []
+        self._unsure = True
+        claimed = await self._rpc.claim_commands(limit)
+        self._unsure = False
+        return claimed
+
     async def _one(self, command: ClaimedCommand) -> None:
         try:
             await self._execute(command)
         finally:
             self._free += 1
+            self._known.discard(command.id)
             # the next command of the same conversation was waiting for this one
             self._woken.set()

@@ -197,6 +197,11 @@ class BridgeRpc:
         arguments = {"p_worker": self.worker, "p_limit": limit}
         return await self._call("bridge_claim_commands", arguments, list[ClaimedCommand])
 
+    async def running_commands(self, known: Sequence[CommandId]) -> list[ClaimedCommand]:
+        """Commands that a claim gave out whose answer got lost: running here, and not known."""
+        arguments = {"p_worker": self.worker, "p_known": list(known)}
+        return await self._call("bridge_running_commands", arguments, list[ClaimedCommand])
+
     async def finish_command(
         self,
         account: AccountId,

@@ -1,4 +1,6 @@
 import copy
+import dataclasses
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -6,7 +8,7 @@ from hypothesis import strategies as st
 
 from bridge.errors import ConfigError
 from bridge.ids import AccountId
-from bridge.vault import AccountVault, Sealed, Vault, VaultError, open_json
+from bridge.vault import AccountVault, Vault, VaultError, open_json
 
 ACCOUNT = AccountId("11111111-1111-1111-1111-111111111111")
 OTHER = AccountId("22222222-2222-2222-2222-222222222222")
@@ -49,8 +51,8 @@ def test_every_changed_bit_is_noticed(data):
     raw = bytearray(getattr(sealed, field))
     at = data.draw(st.integers(min_value=0, max_value=len(raw) - 1))
     raw[at] ^= 1 << data.draw(st.integers(min_value=0, max_value=7))
-    parts = {"key_id": sealed.key_id, "nonce": sealed.nonce, "data": sealed.data}
-    changed = Sealed(**{**parts, field: bytes(raw)})
+    changes: dict[str, Any] = {field: bytes(raw)}
+    changed = dataclasses.replace(sealed, **changes)
 
     with pytest.raises(VaultError):
         vault.open(changed, purpose="session", account=ACCOUNT, generation=1)

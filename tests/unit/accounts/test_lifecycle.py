@@ -72,6 +72,5 @@ def test_the_table_in_the_docs_equals_the_table() -> None:
     text = (DOCS / "lifecycles.md").read_text()
     rows = re.findall(r"^\| `(\w+)` \| `(\w+)` \| `(\w+)` \| (\w+) \|", text, re.MULTILINE)
     assert set(rows) == {
-        (o.value, t.status.value, t.next_action.value, t.then.value)
-        for o, t in TRANSITIONS.items()
+        (o.value, t.status.value, t.next_action.value, t.then.value) for o, t in TRANSITIONS.items()
     }

@@ -11,11 +11,12 @@ from bridge.events import (
     Person,
     ReceiptReceived,
 )
+from bridge.ids import Jid, WhatsAppMessageId
 from tests.unit.engine.protobufs import e2e, wire
 
 translate: Any = translations
-OWN = Person(phone_jid=translations.Jid("1@s.whatsapp.net"), lid=translations.Jid("100@lid"))
-SALES = GroupChanged(chat=translations.Jid("9@g.us"), subject="Sales")
+OWN = Person(phone_jid=Jid("1@s.whatsapp.net"), lid=Jid("100@lid"))
+SALES = GroupChanged(chat=Jid("9@g.us"), subject="Sales")
 EMPTY: dict[str, Any] = {"User": "", "Server": "", "IsEmpty": True}
 
 
@@ -58,8 +59,8 @@ def test_a_direct_message_names_the_person_by_both_addresses():
 
     ana = person("55@s.whatsapp.net", "200@lid", "Ana")
     assert event == MessageReceived(
-        id=translations.WhatsAppMessageId("M1"),
-        chat=translations.Jid("200@lid"),
+        id=WhatsAppMessageId("M1"),
+        chat=Jid("200@lid"),
         peer=ana,
         sender=ana,
         from_me=False,

@@ -205,9 +205,7 @@ KEYS = st.one_of(
 )
 JSON = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text()),
-    lambda inner: st.one_of(
-        st.lists(inner, max_size=3), st.dictionaries(KEYS, inner, max_size=4)
-    ),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(KEYS, inner, max_size=4)),
     max_leaves=20,
 )
 JIDS = st.one_of(st.sampled_from([PHONE, LID, GROUP, Jid("")]), st.text().map(Jid))

@@ -1,0 +1,156 @@
+"""`wabridge run` as a child beside the stack and the simulator; rows through plain HTTP."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from bridge.sandbox.stack import StackInfo
+from tests.fixtures.simulator import Simulator, fresh_number
+from tests.fixtures.stack import eventually, insert, new_tenant, service_client
+
+Row = dict[str, Any]
+AUTH_SECRET = secrets.token_urlsafe(48)
+FINAL = ("done", "failed", "unknown", "cancelled", "expired")
+
+
+@dataclass
+class Service:
+    """The bridge as a child process, and its log."""
+
+    environment: dict[str, str]
+    disk: Path
+    process: subprocess.Popen[bytes] | None = None
+    starts: int = 0
+
+    def start(self, **more: str) -> None:
+        self.starts += 1
+        (self.disk / "state").mkdir(parents=True, exist_ok=True)
+        with (self.disk / f"log.{self.starts:02}").open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "bridge", "run"],
+                env={
+                    "PATH": os.environ["PATH"],
+                    "WABRIDGE_STATE_DIR": str(self.disk / "state"),
+                    "WABRIDGE_SESSION_DIR": str(self.disk / "sessions"),
+                    **self.environment,
+                    **more,
+                },
+                cwd=self.disk,
+                stdout=log,
+                stderr=log,
+            )
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
+        assert self.process is not None
+        self.process.send_signal(how)
+        return self.process.wait(20)
+
+    @property
+    def log(self) -> str:
+        return "".join(path.read_text() for path in sorted(self.disk.glob("log.*")))
+
+
+@pytest.fixture
+def service(stack: StackInfo, simulator: Simulator, tmp_path: Path) -> Iterator[Service]:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    running = Service(
+        {
+            "SUPABASE_URL": stack.url,
+            "SUPABASE_SERVICE_ROLE_KEY": stack.secret_key,
+            "BAILEYS_AUTH_SECRET": AUTH_SECRET,
+            "WHATSAPP_SIMULATOR_URL": simulator.control_url,
+        },
+        disk,
+    )
+    running.start()
+    try:
+        yield running
+    finally:
+        stack.faults.heal()
+        if running.process is not None and running.process.poll() is None:
+            assert running.stop() == 0
+        assert "Traceback" not in running.log, running.log[-4000:]
+
+
+@dataclass
+class Shop:
+    """An account of a fresh workspace, its phone, and a customer."""
+
+    http: httpx.Client
+    simulator: Simulator
+    workspace: str
+    account: str
+    number: str = field(default_factory=fresh_number)
+    customer: str = field(default_factory=fresh_number)
+
+    def rows(self, table: str, **equals: str) -> list[Row]:
+        filters = {column: f"eq.{value}" for column, value in equals.items()}
+        answer = self.http.get(f"/rest/v1/{table}", params=filters)
+        if answer.is_server_error:
+            return []  # a fault of the test is on
+        assert answer.is_success, answer.text
+        rows: list[Row] = answer.json()
+        return rows
+
+    def face(self) -> Row:
+        rows = self.rows("integration_accounts", id=self.account)
+        return rows[0] if rows else {"status": None, "last_qr": None}
+
+    def until_status(self, status: str, *, deadline_s: float = 20) -> Row:
+        return eventually(
+            lambda: face if (face := self.face())["status"] == status else None,
+            deadline_s=deadline_s,
+        )
+
+    def command(self, type_: str, payload: Row) -> str:
+        row = {"integration_account_id": self.account, "type": type_, "payload": payload}
+        return str(insert(self.http, "commands", row)["id"])
+
+    def send(self, text: str) -> str:
+        return self.command("send", {"to": f"+{self.customer}", "type": "text", "text": text})
+
+    def ended(self, command: str, *, deadline_s: float = 20) -> Row:
+        return eventually(
+            lambda: next(
+                (row for row in self.rows("commands", id=command) if row["status"] in FINAL), None
+            ),
+            deadline_s=deadline_s,
+        )
+
+    def link(self) -> None:
+        self.command("connect", {"method": "qr"})
+        qr = eventually(lambda: self.face()["last_qr"], deadline_s=20)
+        self.simulator.scan(self.number, qr)
+        self.until_status("connected")
+
+    def receive(self, text: str) -> None:
+        self.simulator.send_text(self.customer, to=self.number, text=text)
+
+    def texts(self) -> list[str]:
+        rows = self.rows("messages", integration_account_id=self.account)
+        return [row["conteudo"] for row in sorted(rows, key=lambda row: row["seq"])]
+
+
+@pytest.fixture
+def shop(stack: StackInfo, simulator: Simulator) -> Iterator[Shop]:
+    workspace = new_tenant(stack).workspace_id
+    with service_client(stack) as http:
+        account = insert(
+            http, "integration_accounts", {"workspace_id": workspace, "nome": "Support"}
+        )
+        made = Shop(http, simulator, workspace, account["id"])
+        simulator.add_phone(made.number, "Shop")
+        simulator.add_phone(made.customer, "Maria")
+        yield made

@@ -1,0 +1,86 @@
+"""The whole service on real parts: the main job, and Supabase's bad days."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from bridge.sandbox.stack import StackInfo
+from tests.fixtures.stack import eventually
+from tests.integration.bridge.conftest import Service, Shop
+
+pytestmark = pytest.mark.timeout(120)
+
+
+def test_link_receive_send_and_receipts(service: Service, shop: Shop) -> None:
+    shop.link()
+    shop.receive("Bom dia!")
+    eventually(lambda: "Bom dia!" in shop.texts())
+
+    command = shop.ended(shop.send("Olá!"))
+    assert command["status"] == "done"
+    shop.simulator.wait_for_text(shop.customer, "Olá!")
+    shop.simulator.read(shop.customer, [command["result"]["whatsapp_message_id"]])
+    eventually(lambda: [m for m in shop.rows("messages", status="read") if m["from_me"]])
+    [lead] = shop.rows("leads", workspace_id=shop.workspace)
+    assert lead["push_name"] == "Maria"
+
+
+def test_a_short_absence_of_supabase_loses_and_doubles_nothing(
+    service: Service, shop: Shop, stack: StackInfo
+) -> None:
+    shop.link()
+    stack.faults.answer(503, for_s=4)
+    texts = [f"while away {number}" for number in range(30)]
+    for text in texts:
+        shop.receive(text)
+    eventually(lambda: shop.texts() == texts, deadline_s=30)
+    assert "Supabase is back" in service.log
+
+
+def test_an_absence_longer_than_the_lease_is_survived(
+    service: Service, shop: Shop, stack: StackInfo
+) -> None:
+    shop.link()
+    stack.faults.answer(503, for_s=15)
+    texts = [f"long away {number}" for number in range(10)]
+    for text in texts:
+        shop.receive(text)
+        time.sleep(1.2)  # spread over the end of the lease: that is what is tested
+    eventually(lambda: shop.texts() == texts, deadline_s=40)
+    shop.until_status("connected")
+    assert shop.ended(shop.send("wieder da"))["status"] == "done"
+
+
+def test_answers_that_get_lost_double_nothing(
+    service: Service, shop: Shop, stack: StackInfo
+) -> None:
+    shop.link()
+    commands = [shop.send(f"once {number}") for number in range(5)]
+    stack.faults.cut(for_s=3, prefix="/rest/v1/rpc/bridge_")
+    for number in range(5):
+        shop.receive(f"incoming {number}")
+    statuses = [shop.ended(command, deadline_s=40)["status"] for command in commands]
+    assert statuses == ["done"] * 5
+    eventually(lambda: len([t for t in shop.texts() if t.startswith("incoming")]) == 5)
+    inbox = shop.simulator.inbox(shop.customer)
+    received = [m["text"] for m in inbox if (m.get("text") or "").startswith("once")]
+    assert received == [f"once {number}" for number in range(5)]
+
+
+def test_a_cut_bell_is_rebuilt(service: Service, shop: Shop, stack: StackInfo) -> None:
+    shop.link()
+    rings = service.log.count("Realtime rings")
+    stack.faults.cut_realtime()
+    eventually(lambda: service.log.count("Realtime rings") > rings, deadline_s=20)
+
+
+def test_a_deaf_bell_is_replaced_and_the_timer_does_its_work(
+    service: Service, shop: Shop, stack: StackInfo
+) -> None:
+    shop.link()
+    stack.faults.realtime_deaf()
+    for number in range(4):
+        assert shop.ended(shop.send(f"unheard {number}"))["status"] == "done"
+    eventually(lambda: "commands came without a ring" in service.log)
