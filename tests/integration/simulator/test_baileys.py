@@ -131,17 +131,6 @@ def test_unlinking_on_the_phone_ends_the_session_for_good(
         client.wait_ended()
 
 
-def test_logging_out_in_the_client_removes_it_from_the_phone(
-    whatsapp: Simulator, tmp_path: Path
-) -> None:
-    number = _person(whatsapp, "Ana")
-    with running_baileys(whatsapp.control_url, tmp_path / "state") as client:
-        _link(whatsapp, client, number)
-        client.logout()
-        client.wait_ended()
-    assert whatsapp.companions(number) == []
-
-
 def test_comes_back_after_a_dropped_connection(whatsapp: Simulator, linked: Linked) -> None:
     linked.client.wait_for("message", id=whatsapp.send_text(linked.other, linked.number, "before"))
     whatsapp.start_fault("drop", number=linked.number)
@@ -395,6 +384,27 @@ def test_it_encrypts_for_a_device_that_its_contact_links_later(
     linked.client.wait_for("message", id=whatsapp.send_text(number, linked.number, "linked"))
     id_ = linked.client.send_text(lid, "both can read this")
     assert engine.wait_text("both can read this")["id"] == id_
+
+
+def test_our_engine_learns_that_its_contact_linked_it_and_that_it_logged_out(
+    whatsapp: Simulator, clara: tuple[str, Engine], tmp_path: Path
+) -> None:
+    number, (author, engine) = _person(whatsapp, "Eva"), clara
+    engine.ask("send_text", to=number, text="before")
+    with running_baileys(whatsapp.control_url, tmp_path / "state") as client:
+        _link(whatsapp, client, number)
+        # the news of the device comes before this message, in order
+        whatsapp.send_text(number, author, "linked")
+        engine.wait_text("linked")
+        id_ = engine.ask("send_text", to=number, text="for both")
+        assert client.wait_for("message", id=id_)["text"] == "for both"
+        client.logout()
+        client.wait_ended()
+    assert whatsapp.companions(number) == []
+    whatsapp.send_text(number, author, "unlinked")
+    engine.wait_text("unlinked")
+    engine.ask("send_text", to=number, text="for the phone again")
+    whatsapp.wait_for_text(number, "for the phone again")
 
 
 def test_our_engine_on_the_same_phone_sees_what_it_sends_and_vice_versa(
