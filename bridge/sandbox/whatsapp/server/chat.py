@@ -28,7 +28,6 @@ from bridge.sandbox.whatsapp.server.routing import Router
 from bridge.sandbox.whatsapp.server.session import Session
 
 _PROTOCOL_ERROR = 1002
-_UNPAIRED_TAGS = ("iq", "ib", "ack")
 
 
 class ChatServer:
@@ -159,15 +158,13 @@ class ChatServer:
 
     def _handle(self, session: Session, node: Node) -> None:
         device = session.device
-        if device is None and node.tag not in _UNPAIRED_TAGS:
-            raise StanzaError(f"<{node.tag}> before the login")
         if node.tag == "iq":
             if node.get("type") in ("result", "error"):
                 self.linking.take_answer(session, node)
             else:
                 self.requests.answer(node, session, self._services)
         elif device is None or node.tag == "ib":
-            return
+            return  # clients acknowledge and greet before they are linked, too
         elif node.tag == "message":
             self.router.message(device, node)
         elif node.tag == "receipt":

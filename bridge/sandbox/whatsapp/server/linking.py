@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 import anyio
 
-from bridge.sandbox.whatsapp.codec.nodes import SERVER, Attrs, Node
+from bridge.sandbox.whatsapp.codec.nodes import JID, SERVER, Attrs, Node
 from bridge.sandbox.whatsapp.codec.protobuf import Fields
 from bridge.sandbox.whatsapp.crypto.curve import typed_public, verify
 from bridge.sandbox.whatsapp.crypto.device_identity import companion_signature_holds
@@ -175,7 +175,7 @@ class Linking:
         else:
             device.signed_identity = identity.data()
             account.devices[device.id] = device
-            self.tell_device_list(account, but=device)
+            self._tell_device_list(account, "add", device)
             session.end_stream(_RESTART_REQUIRED)
         pairing.done.set()
 
@@ -208,28 +208,34 @@ class Linking:
                 session.end_stream(401, Node("conflict", {"type": "device_removed"}))
             else:
                 session.close_soon()
-        self.tell_device_list(account)
+        self._tell_device_list(account, "remove", device)
 
-    def tell_device_list(self, account: Account, *, but: Device | None = None) -> None:
-        """An account's device list changed: clients cache such lists for ever.
+    def _tell_device_list(self, account: Account, change: str, changed: Device) -> None:
+        """An account's device list changed (`add` or `remove`): clients cache such lists for ever.
 
         Their cache is keyed by the address they asked about, and they ignore a notification about
-        an address they do not cache, so both addresses are told.
+        an address they do not cache, so both addresses are told. The hash is of the new list.
         """
-        now = int(time.time())
         for other in self._directory.accounts.values():
             for device in other.companions():
-                if device is but:
+                if device is changed:
                     continue
                 for jid in (account.lid, account.pn):
-                    attrs: Attrs = {"from": jid, "t": now}
-                    attrs["id"] = self._directory.next_id()
-                    if other is account:
-                        attrs["type"] = "account_sync"
-                        jids = sorted(jid.with_device(id_) for id_ in account.devices)
-                        items = [Node("device", {"jid": each}) for each in jids]
-                        body = Node("devices", {"dhash": participant_hash(jids)}, items)
-                    else:
-                        attrs["type"] = "devices"
-                        body = Node("update", {"hash": "sandbox", "device_hash": "2:sandbox"})
-                    self._post.deliver(device, Node("notification", attrs, [body]))
+                    key_index = changed.id if change == "add" else None
+                    item = Node("device", {"jid": changed.jid(jid), "key-index": key_index})
+                    attrs: Attrs = {"device_hash": participant_hash(_device_jids(account, jid))}
+                    self._notify(device, "devices", jid, Node(change, attrs, [item]))
+                if other is account:
+                    jids = _device_jids(account, account.pn)
+                    items = [Node("device", {"jid": each}) for each in jids]
+                    body = Node("devices", {"dhash": participant_hash(jids)}, items)
+                    self._notify(device, "account_sync", account.pn, body)
+
+    def _notify(self, device: Device, kind: str, about: JID, body: Node) -> None:
+        attrs: Attrs = {"from": about, "type": kind, "t": int(time.time())}
+        attrs["id"] = self._directory.next_id()
+        self._post.deliver(device, Node("notification", attrs, [body]))
+
+
+def _device_jids(account: Account, like: JID) -> list[JID]:
+    return [device.jid(like) for device in account.devices.values()]

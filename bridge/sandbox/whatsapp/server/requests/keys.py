@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 
 from bridge.sandbox.whatsapp.codec.nodes import SERVER, Attrs, Node, StanzaError
@@ -26,6 +27,7 @@ def register(table: RequestTable) -> None:
     table.add("encrypt", "set", "registration", "identity", "list", "skey", handler=_upload)
     table.add("encrypt", "set", "rotate", handler=_rotate)
     table.add("encrypt", "get", "key", handler=_fetch)
+    table.add("encrypt", "get", "digest", handler=_digest)
 
 
 def hand_out_bundle(device: Device, directory: Directory, post: PostOffice) -> list[Node]:
@@ -33,21 +35,7 @@ def hand_out_bundle(device: Device, directory: Directory, post: PostOffice) -> l
 
     A one-time prekey is given to one asker only. A device that is running out of them is told.
     """
-    signed = device.signed_prekey
-    nodes = [
-        Node("registration", {}, device.registration_id.to_bytes(4, "big")),
-        Node("type", {}, _KEY_TYPE),
-        Node("identity", {}, device.identity),
-        Node(
-            "skey",
-            {},
-            [
-                Node("id", {}, signed.id.to_bytes(3, "big")),
-                Node("value", {}, signed.public),
-                Node("signature", {}, signed.signature),
-            ],
-        ),
-    ]
+    nodes = _lasting_keys(device)
     if device.prekeys:
         id_ = next(iter(device.prekeys))
         public = device.prekeys.pop(id_)
@@ -60,6 +48,34 @@ def hand_out_bundle(device: Device, directory: Directory, post: PostOffice) -> l
         if post.is_active(device):
             post.deliver(device, stanza)
     return nodes
+
+
+def _lasting_keys(device: Device) -> list[Node]:
+    signed = device.signed_prekey
+    skey = [
+        Node("id", {}, signed.id.to_bytes(3, "big")),
+        Node("value", {}, signed.public),
+        Node("signature", {}, signed.signature),
+    ]
+    return [
+        Node("registration", {}, device.registration_id.to_bytes(4, "big")),
+        Node("type", {}, _KEY_TYPE),
+        Node("identity", {}, device.identity),
+        Node("skey", {}, skey),
+    ]
+
+
+def _digest(request: Request) -> Answer:
+    """What the server has of a device's keys, so that the device can compare."""
+    device = request.device
+    if not device.prekeys:
+        raise RequestRefused(404, "item-not-found")
+    ids = [Node("id", {}, id_.to_bytes(3, "big")) for id_ in device.prekeys]
+    signed = device.signed_prekey
+    keys = b"".join([device.identity, signed.public, signed.signature, *device.prekeys.values()])
+    digest = hashlib.sha1(keys, usedforsecurity=False).digest()
+    content = [*_lasting_keys(device), Node("list", {}, ids), Node("hash", {}, digest)]
+    return Answer([Node("digest", {}, content)])
 
 
 def _count(request: Request) -> Answer:
