@@ -7,6 +7,9 @@ ends, always by `os._exit`, because a failed pairing leaves threads that can nev
 
 from __future__ import annotations
 
+import ctypes
+import importlib.metadata
+import importlib.util
 import os
 import select
 import signal
@@ -40,11 +43,27 @@ LAST_WORDS_S = 6.0
 _event_encoder = msgspec.msgpack.Encoder()
 
 
+class LibraryUnusable(Exception):
+    """The installed neonize has no library of its own version, and would download one."""
+
+
 def load_library() -> None:
     """Load neonize and its Go library, which takes half a second.
 
     A Go library sees the environment that the process was started with, and no later change of it.
+
+    :raises LibraryUnusable: if neonize would download another one: code comes from wheels only.
     """
+    package = importlib.util.find_spec("neonize")
+    folders = list(package.submodule_search_locations or []) if package else []
+    wanted = importlib.metadata.version("neonize") if folders else ""
+    libraries = [path for folder in folders for path in Path(folder).glob("neonize-*.*")]
+    if len(libraries) != 1:
+        raise LibraryUnusable
+    library = ctypes.CDLL(str(libraries[0]))
+    library.GetVersion.restype = ctypes.c_char_p
+    if library.GetVersion().decode() != wanted:
+        raise LibraryUnusable
     import bridge.engine.whatsapp  # noqa: F401, PLC0415 - loads the library
 
 
@@ -396,7 +415,13 @@ def main(arguments: list[str] | None = None) -> None:
     descriptor = int((sys.argv[1:] if arguments is None else arguments)[-1])
     sock = socket.socket(fileno=descriptor)
     os.set_inheritable(descriptor, False)
-    load_library()
+    try:
+        load_library()
+    except (LibraryUnusable, OSError):
+        Wire(sock).complain(
+            "library_unusable", "neonize's library is missing or of another version; reinstall it."
+        )
+        os._exit(4)
     from bridge.engine.whatsapp import Leaks  # noqa: PLC0415 - after load_library
 
     engine = Engine(sock, Leaks())

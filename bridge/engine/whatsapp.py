@@ -26,7 +26,7 @@ import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import pylibmagic  # noqa: F401 - puts libmagic where neonize's import finds it
 from neonize._binder import (
@@ -176,6 +176,7 @@ class WhatsApp:
         self._sends: queue.Queue[_Job | None] = queue.Queue(MAX_QUEUED_SENDS)
         self._runner = threading.Thread(target=self._run, name="neonize", daemon=True)
         self._sender = threading.Thread(target=self._send_all, name="sender", daemon=True)
+        self._callbacks = _Callbacks(self)
         self._shut = threading.Event()
         self._shutting = False
 
@@ -200,12 +201,6 @@ class WhatsApp:
             self._end(SessionEnded(code="unreachable", detail="WhatsApp did not answer in time."))
 
     def _run(self) -> None:
-        callbacks = (
-            func_string(self._on_qr),
-            func_string(self._on_login),
-            func_callback_bytes(self._on_event),
-            func_callback_bytes2(self._on_log),
-        )
         props = DeviceProps(
             os=self._plan.device_name, platformType=DeviceProps.CHROME
         ).SerializeToString()
@@ -224,7 +219,7 @@ class WhatsApp:
                 0,
                 0,
                 b"DEBUG",
-                *callbacks,
+                *self._callbacks.functions,
                 subscribed,
                 len(_SUBSCRIBED),
                 props,
@@ -258,7 +253,7 @@ class WhatsApp:
 
     # ------------------------------------------------------- callbacks: on threads of Go, no raise
 
-    def _on_log(self, data: int, size: int) -> None:
+    def on_log(self, data: int, size: int) -> None:
         """Only a sign of life; the text is dropped."""
         try:
             if self._registered or not data or size <= 0:
@@ -280,7 +275,8 @@ class WhatsApp:
         if self._hold is not None:
             self._hold.share()
 
-    def _on_qr(self, _name: int, text: int) -> None:
+    def on_qr(self, _name: int, text: int) -> None:
+        """A QR text, in its thread of Go."""
         try:
             self._maps_written()
             if self._hold is not None:
@@ -317,7 +313,7 @@ class WhatsApp:
             valid_s = min(left_s, FIRST_QR_S + 5 * NEXT_QR_S)
             self._out.signal(PairingCodeShown(code=answer.Code, valid_s=valid_s))
 
-    def _on_login(self, _name: int, status: int) -> None:
+    def on_login(self, _name: int, status: int) -> None:
         """How pairing went. On return neonize reads its maps, so a failure never returns."""
         try:
             word = ctypes.string_at(status).decode()
@@ -341,7 +337,7 @@ class WhatsApp:
             self._out.complain("login_callback", "The end of a pairing could not be handled.")
         threading.Event().wait()
 
-    def _on_event(self, _name: bytes, data: int, size: int, code: int) -> None:
+    def on_event(self, _name: bytes, data: int, size: int, code: int) -> None:
         """Blocks until the event is in the spool: the next one waits."""
         with self._lock:
             self._busy += 1
@@ -604,6 +600,46 @@ class WhatsApp:
             self._runner.join(STOP_TIMEOUT_S)
             if self._runner.is_alive():
                 self._leaks.threads += 1
+        self._callbacks.session = None
+
+
+class _Callbacks:
+    """The C functions of one session, which live as long as the process.
+
+    Goroutines of a stopped client go on for a while, and log: a function that was freed with its
+    session would be called then (measured: SIGSEGV with twelve accounts). Only the functions stay,
+    not the session.
+    """
+
+    _all: ClassVar[list[_Callbacks]] = []
+
+    def __init__(self, session: WhatsApp) -> None:
+        self.session: WhatsApp | None = session
+        self.functions = (
+            func_string(self._qr),
+            func_string(self._login),
+            func_callback_bytes(self._event),
+            func_callback_bytes2(self._log),
+        )
+        self._all.append(self)
+
+    def _qr(self, name: int, text: int) -> None:
+        if (session := self.session) is not None:
+            session.on_qr(name, text)
+
+    def _login(self, name: int, status: int) -> None:
+        if (session := self.session) is not None:
+            session.on_login(name, status)
+        else:
+            threading.Event().wait()  # as in `on_login`
+
+    def _event(self, name: bytes, data: int, size: int, code: int) -> None:
+        if (session := self.session) is not None:
+            session.on_event(name, data, size, code)
+
+    def _log(self, data: int, size: int) -> None:
+        if (session := self.session) is not None:
+            session.on_log(data, size)
 
 
 class _Entry:
