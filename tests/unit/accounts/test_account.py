@@ -1,0 +1,414 @@
+"""One account, with a session by hand instead of an engine."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+import anyio
+import pytest
+
+from bridge.accounts.account import Account
+from bridge.accounts.ledger import SendLedger
+from bridge.accounts.saver import PURPOSE
+from bridge.accounts.session import Surroundings
+from bridge.accounts.supervisor import Supervisor
+from bridge.engine.host import EngineDied, LocalState, PairByQr, UseLocal
+from bridge.engine.replica import encode_base
+from bridge.engine.session import Stream
+from bridge.errors import AccountError, CommandError, LeaseLost
+from bridge.events import Connected, PairingFailed, QrShown, SessionEnded, Signal
+from bridge.ids import AccountId, CommandId, Jid, LeaseEpoch, SpoolPosition
+from bridge.states import AccountStatus, Desired
+from bridge.supabase.rpc import Attempt, BridgeRpc, Lease, Settled, StoredSession
+from bridge.vault import Vault
+
+pytestmark = pytest.mark.anyio
+ACCOUNT = AccountId("a1")
+VAULT = Vault.from_secret("s" * 40)
+ME = Connected(phone_jid=Jid("5511900000001@s.whatsapp.net"), lid=None)
+
+
+def image() -> bytes:
+    """The smallest thing that `restore` takes for an SQLite file."""
+    import sqlite3
+
+    database = sqlite3.connect(":memory:")
+    database.execute("create table t (x)")
+    return database.serialize()
+
+
+class FakeReplica:
+    async def snapshot_if_changed(self) -> None:
+        return None
+
+    def acknowledge(self, change: object) -> None: ...
+
+
+class FakeSession:
+    """Signals are put in by the test."""
+
+    def __init__(self) -> None:
+        self.signals: Stream[Signal] = Stream()
+        self.replica = FakeReplica()
+        self.sent: list[tuple[str, str]] = []
+        self.forgotten = False
+        self.extended: list[float] = []
+        self.closed = False
+
+    async def replayed(self) -> SpoolPosition:
+        return SpoolPosition(0)
+
+    async def extend_lease(self, ttl_s: float) -> None:
+        self.extended.append(ttl_s)
+
+    async def confirm(self, position: SpoolPosition) -> None: ...
+
+    async def send_text(self, command: CommandId, to: Jid, text: str) -> None:
+        self.sent.append((to, text))
+
+    async def logout(self) -> None:
+        self.signals.put(SessionEnded(code="logged_out"))
+
+    async def disconnect(self) -> None: ...
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+    async def forget(self) -> None:
+        self.forgotten = True
+
+
+class FakeHost:
+    def __init__(self) -> None:
+        self.opened: list[tuple[str, object]] = []
+        self.sessions: list[FakeSession] = []
+        self.faults: list[Exception] = []
+        self.local: LocalState | None = None
+        self.more = anyio.Event()
+
+    async def open(
+        self,
+        account: AccountId,
+        epoch: LeaseEpoch,
+        *,
+        vault: Vault,
+        image: bytes | UseLocal | None,
+        pairing: object = None,
+    ) -> FakeSession:
+        if self.faults:
+            raise self.faults.pop(0)
+        self.opened.append((type(image).__name__, pairing))
+        self.sessions.append(FakeSession())
+        self.more.set()
+        return self.sessions[-1]
+
+    async def session(self, number: int) -> FakeSession:
+        with anyio.fail_after(5):
+            while len(self.sessions) <= number:
+                self.more = anyio.Event()
+                await self.more.wait()
+        return self.sessions[number]
+
+    def local_state(self, account: AccountId) -> LocalState | None:
+        return self.local
+
+    def accounts_with_unrecorded_events(self) -> list[AccountId]:
+        return []
+
+    async def forget(self, account: AccountId) -> None: ...
+
+
+class FakeRpc:
+    """The row of the account, and the sealed state."""
+
+    def __init__(self, *, linked: bool) -> None:
+        self.row: dict[str, Any] = {}
+        self.shown: list[str] = []
+        self.settled: list[object] = []
+        self.finished: list[tuple[str, str]] = []
+        self.destroyed = 0
+        self.lost = False
+        self.changed = anyio.Event()
+        self.state: dict[str, Any] | None = None
+        if linked:
+            sealed = VAULT.seal(
+                encode_base(image()), purpose=PURPOSE, account=ACCOUNT, generation=1
+            )
+            self.state = sealed.to_json()
+
+    async def update_account(
+        self, account: AccountId, epoch: LeaseEpoch, changes: dict[str, Any]
+    ) -> None:
+        if self.lost:
+            raise LeaseLost("gone")
+        self.row |= changes
+        if "status_reason" in changes:
+            self.shown.append(changes["status_reason"])
+        self.changed.set()
+        self.changed = anyio.Event()
+
+    async def until(self, reason: str) -> None:
+        with anyio.fail_after(5):
+            while self.row.get("status_reason") != reason:
+                await self.changed.wait()
+
+    async def load_session(self, account: AccountId, epoch: LeaseEpoch) -> StoredSession:
+        return StoredSession(generation=1, auth_state=self.state)
+
+    async def destroy_session(self, account: AccountId, epoch: LeaseEpoch) -> None:
+        self.destroyed += 1
+        self.state = None
+
+    async def settle_commands(self, account: object, epoch: object, known: object) -> Settled:
+        self.settled.append(known)
+        return Settled()
+
+    async def finish_command(
+        self, account: object, epoch: object, command: str, status: str, **_: Any
+    ) -> bool:
+        self.finished.append((command, status))
+        return True
+
+
+class World:
+    """An account and what surrounds it."""
+
+    def __init__(self, *, linked: bool, desired: Desired) -> None:
+        self.rpc = FakeRpc(linked=linked)
+        self.host = FakeHost()
+        self.ledger = SendLedger()
+        self.lease = Lease(
+            account_id=ACCOUNT,
+            workspace_id="w1",
+            lease_epoch=LeaseEpoch(5),
+            desired=desired,
+            status=AccountStatus.DISCONNECTED,
+            has_auth_state=linked,
+        )
+        self.around = Surroundings(
+            rpc=cast("BridgeRpc", self.rpc),
+            host=cast("Any", self.host),
+            vault=VAULT,
+            record=cast("Any", self._record),
+            ring=lambda: None,
+        )
+
+    async def _record(self, *_: object, **__: object) -> None:
+        return
+
+    def account(self) -> Account:
+        return Account(self.around, self.lease, time.monotonic() + 60, self.ledger)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Account]:
+        account = self.account()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(account.run)
+            yield account
+            account.stop()
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bridge.supabase.patience.Backoff.next_delay_s", lambda _: 0.01)
+
+
+async def test_an_account_with_credentials_connects_by_itself() -> None:
+    world = World(linked=True, desired=Desired.RUNNING)
+    async with world.running():
+        (await world.host.session(0)).signals.put(ME)
+        await world.rpc.until("connected")
+        assert world.rpc.row["numero"] == "+5511900000001"
+        assert world.rpc.row["last_qr"] is None
+    assert world.host.opened == [("bytes", None)]
+    assert world.rpc.shown[-1] == "bridge_stopped"
+    assert world.rpc.settled == [None]
+    assert world.host.sessions[0].forgotten
+
+
+async def test_the_file_on_this_disk_is_used_if_nobody_ran_the_account_in_between() -> None:
+    world = World(linked=True, desired=Desired.RUNNING)
+    world.host.local = LocalState(LeaseEpoch(4))
+    async with world.running():
+        await world.host.session(0)
+    assert world.host.opened == [("UseLocal", None)]
+    world.host.local = LocalState(LeaseEpoch(3))
+    async with world.running():
+        await world.host.session(1)
+    assert world.host.opened[1] == ("bytes", None)
+
+
+async def test_connect_answers_when_the_qr_is_out_and_the_row_has_it() -> None:
+    world = World(linked=False, desired=Desired.STOPPED)
+    async with world.running() as account, anyio.create_task_group() as tasks:
+
+        async def show() -> None:
+            (await world.host.session(0)).signals.put(QrShown(text="2@x", valid_s=60))
+
+        tasks.start_soon(show)
+        assert await account.connect(PairByQr()) is AccountStatus.QR_REQUIRED
+        assert world.rpc.row["last_qr"].startswith("data:image/png;base64,")
+        assert world.rpc.row["desired"] == "running"
+        assert await account.connect(PairByQr()) is AccountStatus.QR_REQUIRED
+    assert len(world.host.opened) == 1
+    assert world.rpc.shown[-1] == "pairing_interrupted"
+
+
+async def test_a_qr_that_nobody_scans_ends_at_rest() -> None:
+    world = World(linked=False, desired=Desired.STOPPED)
+    async with world.running() as account, anyio.create_task_group() as tasks:
+
+        async def give_up() -> None:
+            (await world.host.session(0)).signals.put(PairingFailed(code="qr_expired"))
+
+        tasks.start_soon(give_up)
+        with pytest.raises(CommandError) as caught:
+            await account.connect(PairByQr())
+        assert caught.value.code == "qr_expired"
+        assert (world.rpc.row["desired"], world.rpc.row["last_qr"]) == ("stopped", None)
+
+
+@pytest.mark.parametrize("code", ["replaced", "banned", "outdated"])
+async def test_terminal_ends_wait_for_a_person_and_destroy_nothing(code: str) -> None:
+    world = World(linked=True, desired=Desired.RUNNING)
+    async with world.running():
+        (await world.host.session(0)).signals.put(SessionEnded(code=code, retry_after_s=60))
+        await world.rpc.until(code)
+        await anyio.wait_all_tasks_blocked()
+        assert len(world.host.opened) == 1
+        assert world.rpc.destroyed == 0
+
+
+async def test_a_logout_on_the_phone_destroys_the_credentials() -> None:
+    world = World(linked=True, desired=Desired.RUNNING)
+    async with world.running():
+        (await world.host.session(0)).signals.put(SessionEnded(code="logged_out"))
+        await world.rpc.until("logged_out")
+    assert world.rpc.destroyed == 1
+
+
+async def test_a_dead_engine_is_replaced() -> None:
+    world = World(linked=True, desired=Desired.RUNNING)
+    async with world.running():
+        (await world.host.session(0)).signals.fail(EngineDied())
+        (await world.host.session(1)).signals.put(ME)
+        await world.rpc.until("connected")
+    assert world.rpc.shown[:3] == ["starting", "engine_died", "starting"]
+
+
+@pytest.mark.parametrize(
+    ("tamper", "reason"),
+    [
+        (lambda state: state | {"kid": "other"}, "key_unknown"),
+        (lambda state: state | {"data": state["data"][::-1]}, "auth_state_corrupt"),
+    ],
+)
+async def test_a_state_that_does_not_open_is_told_and_kept(
+    tamper: Callable[[dict[str, Any]], dict[str, Any]], reason: str
+) -> None:
+    world = World(linked=True, desired=Desired.RUNNING)
+    assert world.rpc.state is not None
+    world.rpc.state = tamper(world.rpc.state)
+    async with world.running() as account:
+        await world.rpc.until(reason)
+        with pytest.raises(CommandError) as caught:
+            await account.connect(PairByQr())
+        assert caught.value.code == reason
+    assert world.host.opened == []
+    assert world.rpc.destroyed == 0
+
+
+async def test_disconnect_keeps_and_logout_destroys() -> None:
+    world = World(linked=True, desired=Desired.RUNNING)
+    async with world.running() as account:
+        (await world.host.session(0)).signals.put(ME)
+        await world.rpc.until("connected")
+        await account.disconnect()
+        assert world.rpc.row["status_reason"] == "disconnected_by_user"
+        assert (world.rpc.row["desired"], world.rpc.destroyed) == ("stopped", 0)
+        async with anyio.create_task_group() as tasks:
+
+            async def connect() -> None:
+                (await world.host.session(1)).signals.put(ME)
+
+            tasks.start_soon(connect)
+            assert await account.logout()
+        assert (world.rpc.row["status_reason"], world.rpc.destroyed) == ("logged_out_by_user", 1)
+
+
+async def test_sends_need_a_connection() -> None:
+    world = World(linked=True, desired=Desired.STOPPED)
+    async with world.running() as account:
+        await anyio.wait_all_tasks_blocked()
+        with pytest.raises(CommandError) as caught:
+            await account.send_text(CommandId("c1"), Jid("x"), "oi", Attempt(1, 2.0))
+        assert (caught.value.code, caught.value.retryable) == ("not_connected", False)
+
+
+async def test_a_send_lost_with_its_engine_ends_when_the_account_comes_to_rest() -> None:
+    world = World(linked=True, desired=Desired.RUNNING)
+    async with world.running() as account, anyio.create_task_group() as tasks:
+        (await world.host.session(0)).signals.put(ME)
+        await world.rpc.until("connected")
+        await anyio.wait_all_tasks_blocked()
+        tasks.start_soon(account.send_text, CommandId("c1"), Jid("x"), "oi", Attempt(1, 2.0))
+        await anyio.wait_all_tasks_blocked()
+        await account.disconnect()
+    assert world.rpc.finished == [("c1", "unknown")]
+
+
+async def test_the_engine_hears_of_renewed_leases() -> None:
+    world = World(linked=True, desired=Desired.RUNNING)
+    async with world.running() as account:
+        session = await world.host.session(0)
+        await anyio.wait_all_tasks_blocked()
+        account.renewed(time.monotonic() + 500)
+        await anyio.wait_all_tasks_blocked()
+        assert session.extended[-1] == pytest.approx(500, abs=5)
+
+
+async def test_a_crash_stays_in_its_account(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(linked=True, desired=Desired.RUNNING)
+    world.host.faults = [RuntimeError("bug"), AccountError("odd", code="no_local_state")]
+    supervisor = Supervisor(world.around)
+    other = AccountId("a2")
+    leases = [world.lease, _renamed(world.lease, other)]
+    async with anyio.create_task_group() as tasks:
+        await tasks.start(supervisor.run)
+        supervisor.apply(leases, time.monotonic() + 60)
+        await world.rpc.until("crashed")
+        assert set(supervisor.held) == {ACCOUNT, other}
+        with anyio.fail_after(5):
+            while not world.host.sessions:  # as the lease loop does
+                supervisor.apply(leases, time.monotonic() + 60)
+                await anyio.wait_all_tasks_blocked()
+                await anyio.sleep(0.005)
+        await supervisor.stop(5)
+        tasks.cancel_scope.cancel()
+
+
+async def test_an_account_that_is_not_ours_any_more_is_closed_without_a_word() -> None:
+    world = World(linked=True, desired=Desired.RUNNING)
+    supervisor = Supervisor(world.around)
+    async with anyio.create_task_group() as tasks:
+        await tasks.start(supervisor.run)
+        supervisor.apply([world.lease], time.monotonic() + 60)
+        session = await world.host.session(0)
+        shown = list(world.rpc.shown)
+        supervisor.apply([], time.monotonic() + 60)
+        with anyio.fail_after(5):
+            while supervisor.held:
+                await anyio.lowlevel.checkpoint()
+        assert session.closed
+        assert not session.forgotten
+        assert world.rpc.shown == shown
+        tasks.cancel_scope.cancel()
+
+
+def _renamed(lease: Lease, account: AccountId) -> Lease:
+    import msgspec
+
+    return msgspec.structs.replace(lease, account_id=account, has_auth_state=False)
