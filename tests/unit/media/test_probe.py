@@ -88,7 +88,7 @@ async def test_a_thumbnail_is_small_and_holds_nothing_but_the_picture(
 ) -> None:
     exif = Image.Exif()
     exif[0x010E] = "where I live"
-    noise = Image.effect_noise((3000, 2000), 200).convert("RGB")
+    noise = Image.effect_noise((1500, 1000), 200).convert("RGB")
     photo = makers.saved(noise, "JPEG", exif=exif, comment=b"and who I am", quality=70)
     seen = await probed(workshop, folder, photo)
     assert seen.thumbnail is not None
@@ -243,7 +243,7 @@ HEADS = [
 
 
 @settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(head=st.sampled_from(HEADS), tail=st.binary(max_size=400), claim=st.text(max_size=20))
 async def test_any_bytes_are_something(
