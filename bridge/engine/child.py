@@ -26,6 +26,7 @@ import msgspec
 
 from bridge.engine import frames
 from bridge.engine.gate import Gate
+from bridge.engine.plan import Leaks, Outlets, Plan
 from bridge.engine.spool import Spool, SpoolClosed
 from bridge.errors import BridgeError, CommandError
 from bridge.events import SessionEnded, Signal, SpooledEvent
@@ -33,7 +34,7 @@ from bridge.ids import SpoolPosition
 from bridge.vault import AccountVault
 
 if TYPE_CHECKING:
-    from bridge.engine.whatsapp import Leaks, WhatsApp
+    from bridge.engine.whatsapp import WhatsApp
 
 TICK_S = 0.25
 BATCH = 64
@@ -138,11 +139,7 @@ class Session:
         )
 
     def _connect(self) -> None:
-        from bridge.engine.whatsapp import (  # noqa: PLC0415 - after load_library
-            Outlets,
-            Plan,
-            WhatsApp,
-        )
+        from bridge.engine.whatsapp import WhatsApp  # noqa: PLC0415 - after load_library
 
         order = self._order
         plan = Plan(
@@ -422,8 +419,6 @@ def main(arguments: list[str] | None = None) -> None:
             "library_unusable", "neonize's library is missing or of another version; reinstall it."
         )
         os._exit(4)
-    from bridge.engine.whatsapp import Leaks  # noqa: PLC0415 - after load_library
-
     engine = Engine(sock, Leaks())
     code = 0
     try:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from bridge.errors import CommandError
 from bridge.events import SendFailed
 from bridge.ids import CommandId
 
@@ -33,6 +34,10 @@ class Refusal:
             outcome_unknown=self.outcome_unknown,
             retryable=self.retryable,
         )
+
+    def error(self) -> CommandError:
+        """The same, as an answer to a request."""
+        return CommandError(self.sentence, code=self.code, retryable=self.retryable)
 
 
 NOT_CONNECTED = Refusal(
@@ -87,6 +92,19 @@ def refusal_of(error: str) -> Refusal:
     if _BEFORE_SENDING.match(error):
         return NOT_CONNECTED if _DISCONNECTED.search(error) else NOT_PREPARED
     return NO_ANSWER
+
+
+def error_of_request(error: str) -> CommandError:
+    """Sort a sentence of any other request: nothing is lost if it is made again."""
+    if "websocket" in error:
+        return NOT_CONNECTED.error()
+    if "timed out" in error:
+        return CommandError(
+            "WhatsApp did not answer in time.", code="whatsapp_timeout", retryable=True
+        )
+    if "429" in error:
+        return RATE_LIMITED.error()
+    return CommandError("WhatsApp refused the request.", code="rejected_by_whatsapp")
 
 
 def _of_server_error(status: int) -> Refusal:

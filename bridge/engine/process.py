@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 # The only lines of a dying Go process that are worth a log: constants of its runtime.
 _LAST_WORDS = re.compile(
-    rb"^(fatal error: [a-z :]{1,80}|panic: runtime error: [a-z :]{1,80})", re.MULTILINE
+    rb"^(fatal error: [a-z :]{1,80}|panic: runtime error: [a-z :]{1,80}|SIG[A-Z]+: [a-z ]{1,40})",
+    re.MULTILINE,
 )
-_TAIL_BYTES = 64 * 1024
 OUTGOING_FRAMES = 1000
 
 # Without it neonize marks direct messages as sent by a bot. It has to be there when the process
@@ -71,7 +71,7 @@ class EngineProcess:
         self._pings = 0
         self._pongs = 0
         self._ending = False
-        self._stderr = b""
+        self._last_words = ""
         self._reason = "The engine process ended unexpectedly."
 
     @property
@@ -135,13 +135,12 @@ class EngineProcess:
             process.kill()
             await process.wait()
         await process.aclose()
-        words = _LAST_WORDS.search(self._stderr)
         if not self._ending:
             logger.warning(
                 "An engine process ended",
                 exit_code=process.returncode,
                 sessions=len(self.sessions),
-                last_words=words[0].decode() if words else "",
+                last_words=self._last_words,
             )
         for session in list(self.sessions.values()):
             session.die(EngineDied(self._reason))
@@ -234,11 +233,14 @@ class EngineProcess:
         scope.cancel()
 
     async def _drain(self, process: anyio.abc.Process) -> None:
-        """Keep the end of stderr in memory; it may hold numbers, so it goes nowhere else."""
+        """Read stderr, so that it does not block; it may hold numbers, so it goes nowhere."""
         assert process.stderr is not None
         with suppress(anyio.ClosedResourceError, anyio.BrokenResourceError):
             async for data in process.stderr:
-                self._stderr = (self._stderr + data)[-_TAIL_BYTES:]
+                # the cause is said first, followed by the stacks of all goroutines
+                found = _LAST_WORDS.search(data)
+                if found and not self._last_words:
+                    self._last_words = found[0].decode()
 
 
 def default_command() -> list[str]:

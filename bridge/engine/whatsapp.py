@@ -20,12 +20,11 @@ would stop its successor. We never let the finalizer run anyway.
 from __future__ import annotations
 
 import ctypes
-import queue
 import threading
 import time
 import uuid
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import pylibmagic  # noqa: F401 - puts libmagic where neonize's import finds it
@@ -46,6 +45,9 @@ from neonize.utils.jid import build_jid
 from bridge.engine import outcome, translate
 from bridge.engine.gate import Gate, Hold
 from bridge.engine.outcome import Refusal
+from bridge.engine.plan import Leaks, Outlets, Plan
+from bridge.engine.sender import Job, Sender
+from bridge.engine.turns import Turns
 from bridge.errors import CommandError
 from bridge.events import (
     Connected,
@@ -55,7 +57,6 @@ from bridge.events import (
     PairingFailed,
     Person,
     QrShown,
-    SendStarted,
     SendSucceeded,
     SessionEnded,
     Signal,
@@ -89,7 +90,7 @@ FIRST_QR_S, NEXT_QR_S = 60.0, 20.0
 QUIET_S = 0.1
 FLUSH_TIMEOUT_S = 5.0
 STOP_TIMEOUT_S = 2.0
-MAX_QUEUED_SENDS = 1000
+_DIALS = b"Dialing wss://"
 # WhatsApp shows it on the phone's notification; the form "Browser (OS)" is checked by the server
 _PAIRING_NAME = "Chrome (Linux)"
 _PAIRING_BROWSER = 1
@@ -97,56 +98,6 @@ _PAIRING_BROWSER = 1
 # No fsync: the file is worthless after a power cut (another boot id), the replica is used then.
 # The last parameter swallows the "?_foreign_keys=on" that neonize appends.
 _DATABASE = "{path}?_foreign_keys=on&_sync=OFF&_busy_timeout=10000&_rest="
-
-
-@dataclass(slots=True)
-class Leaks:
-    """What stopped sessions left behind in this process; grows only."""
-
-    threads: int = 0
-    files: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """How a session connects.
-
-    Attributes:
-        database: path of the SQLite file.
-        pair: `qr`, `code`, or empty for a device that is linked already.
-        phone: for `code`: international number, digits only.
-        device_name: shown on the phone. neonize merges it into a process-wide variable, so it has
-            to be the same for all accounts.
-    """
-
-    database: str
-    pair: str
-    phone: str
-    device_name: str
-    connect_timeout_s: float
-    pairing_timeout_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class Outlets:
-    """Where a session's news go.
-
-    Attributes:
-        spool: returns when the event is in the journal; may block; gives False when it is closed.
-        signal: never blocks for long.
-        complain: code and constant sentence for the log.
-    """
-
-    spool: Callable[[SpooledEvent], bool]
-    signal: Callable[[Signal], None]
-    complain: Callable[[str, str], None]
-
-
-@dataclass(frozen=True, slots=True)
-class _Job:
-    command_id: CommandId
-    to: Jid
-    text: str
 
 
 class WhatsApp:
@@ -173,9 +124,9 @@ class WhatsApp:
         self._last_news = time.monotonic()
         self._deadline: float | None = None
         self._qr_count = 0
-        self._sends: queue.Queue[_Job | None] = queue.Queue(MAX_QUEUED_SENDS)
+        self._turns = Turns()
+        self._sender = Sender(self._send, self._hindrance, outlets.spool)
         self._runner = threading.Thread(target=self._run, name="neonize", daemon=True)
-        self._sender = threading.Thread(target=self._send_all, name="sender", daemon=True)
         self._callbacks = _Callbacks(self)
         self._shut = threading.Event()
         self._shutting = False
@@ -254,12 +205,14 @@ class WhatsApp:
     # ------------------------------------------------------- callbacks: on threads of Go, no raise
 
     def on_log(self, data: int, size: int) -> None:
-        """Only a sign of life; the text is dropped."""
+        """A log line, in the goroutine that logs; signs only, the text is dropped."""
         try:
-            if self._registered or not data or size <= 0:
+            if not data or size <= 0:
                 return
-            entry = wire.LogEntry.FromString(ctypes.string_at(data, size))
-            if entry.Message.startswith("Dialing"):
+            entry = ctypes.string_at(data, size)
+            if self._registered:
+                self._turns.look(entry)
+            elif _DIALS in entry:
                 self._maps_written()
         except Exception:  # noqa: BLE001 - must not reach Go
             self._out.complain("log_callback", "A log line of the engine could not be read.")
@@ -412,44 +365,39 @@ class WhatsApp:
 
     # ------------------------------------------------------------------------------- API calls
 
-    def _entering(self) -> _Entry:
+    @contextmanager
+    def _entering(self) -> Iterator[None]:
         """Around every call into Go.
 
         :raises CommandError: `session_over`, if the client is not in neonize's maps (any more).
         """
-        return _Entry(self)
+        with self._gate.entering():
+            if self._stopping or not self._registered:
+                raise outcome.SESSION_OVER.error()
+            yield
 
     def enqueue_text(self, command_id: CommandId, to: Jid, text: str) -> None:
         """Send after what is queued already; the outcome is spooled.
 
         :raises CommandError: retryable, if it cannot be taken.
         """
-        with self._lock:
-            if self._ended or self._stopping:
-                raise _error(outcome.SESSION_OVER)
-            try:
-                self._sends.put_nowait(_Job(command_id, to, text))
-            except queue.Full:
-                raise _error(outcome.BUSY) from None
+        self._sender.put(Job(command_id, to, text))
 
-    def _send_all(self) -> None:
-        while (job := self._sends.get()) is not None:
-            if self._stopping or self._ended:
-                self._out.spool(outcome.SESSION_OVER.of(job.command_id))
-            elif not self._online:
-                self._out.spool(outcome.NOT_CONNECTED.of(job.command_id))
-            elif self._out.spool(SendStarted(command_id=job.command_id)):
-                self._out.spool(self._send(job))
+    def _hindrance(self) -> Refusal | None:
+        return None if self._online else outcome.NOT_CONNECTED
 
-    def _send(self, job: _Job) -> SpooledEvent:
+    def _send(self, job: Job) -> SpooledEvent:
         user, _, server = job.to.partition("@")
         to = build_jid(user, server).SerializeToString()
         body = Message(conversation=job.text).SerializeToString()
+        self._turns.begin_send()
         try:
             with self._entering():
                 raw: bytes = gocode.SendMessage(self._name, to, len(to), body, len(body))
         except CommandError:
             return outcome.SESSION_OVER.of(job.command_id)
+        finally:
+            self._turns.end_send()
         answer = wire.SendMessageReturnFunction.FromString(raw)
         if answer.Error:
             return outcome.refusal_of(answer.Error).of(job.command_id)
@@ -476,7 +424,7 @@ class WhatsApp:
                     timestamp=int(at),
                 )
         except NeonizeError as error:
-            raise _request_error(error) from None
+            raise outcome.error_of_request(str(error)) from None
 
     def _receipt_address(self, chat: Jid) -> Jid:
         """The address under which WhatsApp keeps a chat now: the LID, if it is known."""
@@ -502,7 +450,7 @@ class WhatsApp:
         except NeonizeError as error:
             if outcome.refusal_of(str(error)) is outcome.GROUP_UNAVAILABLE:
                 return None
-            raise _request_error(error) from None
+            raise outcome.error_of_request(str(error)) from None
         return info.GroupName.Name or None
 
     def logout(self) -> None:
@@ -515,12 +463,12 @@ class WhatsApp:
             with self._entering():
                 self._client.logout()
         except NeonizeError as error:
-            raise _request_error(error) from None
+            raise outcome.error_of_request(str(error)) from None
         self._end(SessionEnded(code="logged_out"))
 
     def _need_connection(self) -> None:
         if not self._online or self._ended:
-            raise _error(outcome.NOT_CONNECTED)
+            raise outcome.NOT_CONNECTED.error()
 
     # --------------------------------------------------------------------------------- ending
 
@@ -560,16 +508,11 @@ class WhatsApp:
             if self._registered:
                 with self._gate.entering():
                     gocode.Disconnect(self._name)
-            self._drain_sends()
+            self._sender.end(FLUSH_TIMEOUT_S)
             self._wait_until_quiet()
             self._stop()
         finally:
             self._shut.set()
-
-    def _drain_sends(self) -> None:
-        """What was not begun is given back; what was begun ends, since the socket is closed."""
-        self._sends.put(None)
-        self._sender.join(FLUSH_TIMEOUT_S)
 
     def _wait_until_quiet(self) -> None:
         """Until Go's channel has run dry: it hands over its events one after another.
@@ -642,42 +585,6 @@ class _Callbacks:
             session.on_log(data, size)
 
 
-class _Entry:
-    """Context manager of one call into Go."""
-
-    def __init__(self, session: WhatsApp) -> None:
-        self._session = session
-        self._hold: Hold | None = None
-
-    def __enter__(self) -> None:
-        session = self._session
-        self._hold = session._gate.shared(expires=True)  # noqa: SLF001 - its other half
-        if session._stopping or not session._registered:  # noqa: SLF001
-            self._hold.release()
-            raise _error(outcome.SESSION_OVER)
-
-    def __exit__(self, *_: object) -> None:
-        assert self._hold is not None
-        self._hold.release()
-
-
 def _proto(address: Jid) -> Any:
     user, _, server = address.partition("@")
     return build_jid(user, server)
-
-
-def _error(refusal: Refusal) -> CommandError:
-    return CommandError(refusal.sentence, code=refusal.code, retryable=refusal.retryable)
-
-
-def _request_error(error: NeonizeError) -> CommandError:
-    text = str(error)
-    if "websocket" in text:
-        return _error(outcome.NOT_CONNECTED)
-    if "timed out" in text:
-        return CommandError(
-            "WhatsApp did not answer in time.", code="whatsapp_timeout", retryable=True
-        )
-    if "429" in text:
-        return _error(outcome.RATE_LIMITED)
-    return CommandError("WhatsApp refused the request.", code="rejected_by_whatsapp")

@@ -1,0 +1,86 @@
+"""Sends one account's texts one after another, in a thread of its own, and journals each outcome.
+
+`SendStarted` is in the spool before WhatsApp sees anything, and the outcome follows. So a started
+send without an outcome, found after a crash, may have left; one that never started did not.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from bridge.engine import outcome
+from bridge.engine.outcome import Refusal
+from bridge.events import SendStarted, SpooledEvent
+from bridge.ids import CommandId, Jid
+
+MAX_QUEUED = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One text to be sent."""
+
+    command_id: CommandId
+    to: Jid
+    text: str
+
+
+class Sender:
+    """One an account."""
+
+    def __init__(
+        self,
+        send: Callable[[Job], SpooledEvent],
+        hindrance: Callable[[], Refusal | None],
+        spool: Callable[[SpooledEvent], bool],
+    ) -> None:
+        """Prepare; `start` begins.
+
+        Args:
+            send: sends and gives the outcome. Blocks.
+            hindrance: why nothing can be sent at the moment.
+            spool: journals; gives False when the journal is closed.
+        """
+        self._send = send
+        self._hindrance = hindrance
+        self._spool = spool
+        self._lock = threading.Lock()
+        self._ended = False
+        self._jobs: queue.Queue[Job | None] = queue.Queue()
+        self._thread = threading.Thread(target=self._run, name="sender", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def put(self, job: Job) -> None:
+        """Send after what is queued already.
+
+        :raises CommandError: retryable, if it cannot be taken.
+        """
+        with self._lock:
+            if self._ended:
+                raise outcome.SESSION_OVER.error()
+            if self._jobs.qsize() >= MAX_QUEUED:
+                raise outcome.BUSY.error()
+            self._jobs.put(job)
+
+    def end(self, timeout_s: float) -> None:
+        """Give back what was not begun, and wait for what was. Idempotent."""
+        with self._lock:
+            if not self._ended:
+                self._ended = True
+                self._jobs.put(None)
+        if self._thread.is_alive():
+            self._thread.join(timeout_s)
+
+    def _run(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            hindrance = outcome.SESSION_OVER if self._ended else self._hindrance()
+            if hindrance is not None:
+                self._spool(hindrance.of(job.command_id))
+            elif self._spool(SendStarted(command_id=job.command_id)):
+                self._spool(self._send(job))
