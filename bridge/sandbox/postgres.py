@@ -71,6 +71,7 @@ class PostgresServer:
         port: TCP port on 127.0.0.1; 0 takes a free one, known once entered.
         password: of the superuser, and of all roles the bootstrap lets log in.
         superuser: name of the role that owns the cluster.
+        initdb_options: for a cluster that is yet to be made.
     """
 
     bin_directory: Path
@@ -79,6 +80,7 @@ class PostgresServer:
     password: str
     superuser: str
     settings: Mapping[str, str]
+    initdb_options: Sequence[str]
     process: subprocess.Popen[bytes] | None = field(default=None, init=False)
 
     def url(self, user: str | None = None, database: str = "postgres") -> str:
@@ -151,6 +153,7 @@ class PostgresServer:
             *(str(programs / "initdb"), "--pgdata", str(unfinished), "--username", self.superuser),
             *("--auth", "scram-sha-256", "--pwfile", str(password_file)),
             *("--encoding", "UTF8", "--locale", "C", "--no-sync", "--no-instructions"),
+            *self.initdb_options,
         ]
         try:
             done = subprocess.run(
@@ -228,6 +231,7 @@ def running_postgres(
     superuser: str = "postgres",
     durable: bool = True,
     settings: Mapping[str, str] | None = None,
+    initdb_options: Sequence[str] = (),
 ) -> PostgresServer:
     """A server to be entered with ``with`` or ``async with``.
 
@@ -239,6 +243,7 @@ def running_postgres(
         superuser: owner of a new cluster.
         durable: False for tests only.
         settings: further server settings, which win over ours.
+        initdb_options: for a new cluster, such as another locale than C.
     """
     chosen = SETTINGS | ({} if durable else NOT_DURABLE) | dict(settings or {})
     return PostgresServer(
@@ -248,6 +253,7 @@ def running_postgres(
         password=password or secrets.token_hex(16),
         superuser=superuser,
         settings=chosen,
+        initdb_options=initdb_options,
     )
 
 

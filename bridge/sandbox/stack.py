@@ -36,6 +36,8 @@ REPOSITORY = Path(__file__).parents[2]
 OWN_MIGRATIONS = REPOSITORY / "supabase" / "migrations"
 DEFAULT_PORT = 54321
 WATCH_INTERVAL_S = 0.25
+LOCALE = ("--locale-provider=builtin", "--builtin-locale=C.UTF-8")
+"""Knows upper and lower case of all letters, as a hosted database does; C does not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +117,7 @@ async def _stack(options: StackOptions, directory: Path) -> AsyncIterator[StackI
             superuser=database.SUPERUSER,
             durable=options.durable,
             settings={"extension_control_path": f"{extensions}:$system"},
+            initdb_options=LOCALE,
         ) as postgres:
             applied = await anyio.to_thread.run_sync(_make_project, postgres, options)
             async with _servers(options, directory, keys_of_stack, postgres) as (port, faults):

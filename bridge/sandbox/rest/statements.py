@@ -49,6 +49,8 @@ def insert(
     rows, columns = _rows_and_columns(node.table, types, body, parameters)
     if preferences.missing_default and any(set(row) < set(columns) for row in rows):
         raise unsupported("missing=default for rows that leave out different columns")
+    if not rows:
+        return SQL("select '[]', 0::bigint, 0::bigint").format()
     target = Identifier(EXPOSED, node.table)
     if columns:
         what = SQL("insert into {} ({}) select {} from json_to_recordset({}) as {}({})").format(
@@ -61,11 +63,8 @@ def insert(
         )
     elif len(rows) == 1:
         what = SQL("insert into {} default values").format(target)
-    elif rows:
-        raise unsupported("inserting several rows without any column")
     else:
-        nothing = SQL("select {}.* from {} where false")
-        what = SQL("insert into {} {}").format(target, nothing.format(target, target))
+        raise unsupported("inserting several rows without any column")
     conflict = _on_conflict(schema, node.table, columns, parameters, preferences)
     return _written(node, SQL("{}{}").format(what, conflict), preferences)
 
