@@ -58,7 +58,7 @@ begin
         'bridge_release_leases', 'bridge_claim_commands', 'bridge_finish_command',
         'bridge_settle_commands', 'bridge_update_account', 'bridge_load_session',
         'bridge_save_session', 'bridge_save_session_delta', 'bridge_destroy_session',
-        'bridge_report', 'bridge_check', 'bridge_list_accounts', 'bridge_record_events',
+        'bridge_report', 'bridge_running_commands', 'bridge_check', 'bridge_list_accounts', 'bridge_record_events',
         'bridge_unread_messages'
       )
     union
