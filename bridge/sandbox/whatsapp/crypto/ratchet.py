@@ -12,8 +12,7 @@ Everything here is plain data, so that a store can be written to disk and read b
 from __future__ import annotations
 
 import hmac
-from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from bridge.sandbox.whatsapp.codec import protobuf
 from bridge.sandbox.whatsapp.codec.protobuf import ProtobufError
@@ -47,6 +46,10 @@ class Chain:
     key: bytes
     index: int = 0
     skipped: dict[int, bytes] = field(default_factory=dict)
+
+    def copy(self) -> Chain:
+        """A chain that can be tried without touching this one."""
+        return Chain(self.key, self.index, dict(self.skipped))
 
     def next_seed(self) -> bytes:
         """The seed of message number `index`; steps on."""
@@ -130,7 +133,11 @@ class Session:
         :raises DuplicateMessage: if it is a repetition.
         :raises SignalError: if it is not for this session, or damaged.
         """
-        trial = deepcopy(self)
+        trial = replace(
+            self,
+            sender=self.sender.copy(),
+            receivers={key: chain.copy() for key, chain in self.receivers.items()},
+        )
         plaintext = trial._decrypt(message)  # noqa: SLF001 (of a copy of oneself)
         for name in self.__slots__:
             setattr(self, name, getattr(trial, name))

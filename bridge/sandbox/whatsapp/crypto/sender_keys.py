@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import secrets
-from copy import deepcopy
 from dataclasses import dataclass, field
 
 from bridge.sandbox.whatsapp.codec import protobuf
@@ -110,7 +109,7 @@ class SenderKeyRing:
                 continue
             if not verify(key.signing_public, body, signature):
                 raise SignalError("wrong signature")
-            chain = deepcopy(key.chain)
+            chain = key.chain.copy()
             iv, message_key = _message_keys(chain.seed_for(iteration))
             try:
                 plaintext = aes_cbc_decrypt(message_key, iv, ciphertext)

@@ -235,7 +235,7 @@ class Phone:
             mark = f"{chat}|{key.id}|{device.address}"
             if device is self.device or mark in self.state.distributed:
                 continue
-            self.state.distributed.append(mark)
+            self.state.distributed.add(mark)
             enc = self._encrypt(device, Content(distribution), distribution)
             parts.append(Node("to", {"jid": device.jid(group.addressing)}, [enc]))
         attrs: Attrs = {"v": 2, "type": "skmsg", "mediatype": content.media_type}

@@ -41,7 +41,7 @@ class PhoneState:
     sync_key: SyncKey
     addressing: str = LID_SERVER
     known: dict[str, KnownMessage] = field(default_factory=dict)
-    distributed: list[str] = field(default_factory=list)
+    distributed: set[str] = field(default_factory=set)
     history: list[PastConversation] = field(default_factory=list)
     inbox: list[InboxEntry] = field(default_factory=list)
     last_seq: int = 0
