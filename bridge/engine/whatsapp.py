@@ -56,6 +56,7 @@ from bridge.events import (
     PairingCodeShown,
     PairingFailed,
     Person,
+    PersonSeen,
     QrShown,
     SendSucceeded,
     SessionEnded,
@@ -91,6 +92,7 @@ QUIET_S = 0.1
 FLUSH_TIMEOUT_S = 5.0
 STOP_TIMEOUT_S = 2.0
 _DIALS = b"Dialing wss://"
+_LOCKED = b"database is locked"
 # WhatsApp shows it on the phone's notification; the form "Browser (OS)" is checked by the server
 _PAIRING_NAME = "Chrome (Linux)"
 _PAIRING_BROWSER = 1
@@ -125,6 +127,7 @@ class WhatsApp:
         self._deadline: float | None = None
         self._qr_count = 0
         self._turns = Turns()
+        self._told_lids: set[Jid] = set()
         self._sender = Sender(self._send, self._hindrance, outlets.spool)
         self._runner = threading.Thread(target=self._run, name="neonize", daemon=True)
         self._callbacks = _Callbacks(self)
@@ -212,6 +215,8 @@ class WhatsApp:
             entry = ctypes.string_at(data, size)
             if self._registered:
                 self._turns.look(entry)
+                if _LOCKED in entry:
+                    self._out.complain("database_locked", "SQLite waited too long for a reader.")
             elif _DIALS in entry:
                 self._maps_written()
         except Exception:  # noqa: BLE001 - must not reach Go
@@ -401,11 +406,19 @@ class WhatsApp:
         answer = wire.SendMessageReturnFunction.FromString(raw)
         if answer.Error:
             return outcome.refusal_of(answer.Error).of(job.command_id)
+        self._tell_lid_of(job.to)
         return SendSucceeded(
             command_id=job.command_id,
             id=WhatsAppMessageId(answer.SendResponse.ID),
             sent_at=translate.seconds(answer.SendResponse.Timestamp),
         )
+
+    def _tell_lid_of(self, to: Jid) -> None:
+        """WhatsApp answers from the LID: say whose it is, or receipts would find nobody."""
+        lid = self._receipt_address(to)
+        if lid != to and lid not in self._told_lids:
+            self._told_lids.add(lid)
+            self._out.spool(PersonSeen(person=Person(phone_jid=to, lid=lid)))
 
     def mark_read(self, chat: Jid, sender: Jid, ids: list[WhatsAppMessageId], at: float) -> None:
         """Send read receipts. Blocks.

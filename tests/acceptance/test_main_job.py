@@ -99,6 +99,23 @@ async def test_both_directions_are_one_conversation_of_one_lead(linked: Linked) 
     ]
 
 
+async def test_the_first_word_to_a_number_gets_its_receipts(linked: Linked) -> None:
+    """WhatsApp answers from the LID of somebody who was only known by number."""
+    command = await linked.frontend.send_text(linked.account, f"+{linked.customer}", "Olá?")
+    row = await until(
+        lambda: linked.frontend.row("messages", command_id=command["id"]),
+        lambda row: row["status"] == "delivered",
+    )
+    linked.simulator.read(linked.customer, [row["whatsapp_message_id"]])
+    await until(
+        lambda: linked.frontend.row("messages", command_id=command["id"]),
+        lambda row: row["status"] == "read",
+    )
+    lead = await linked.frontend.row("leads", workspace_id=linked.frontend.tenant.workspace_id)
+    assert lead["telefone"].lstrip("+") == linked.customer
+    assert lead["lid"] is not None
+
+
 async def test_mark_read_clears_the_count_and_tells_the_sender(linked: Linked) -> None:
     sent = linked.simulator.send_text(linked.customer, to=linked.number, text="Você viu?")
     row = await linked.frontend.until_message(conteudo="Você viu?")
