@@ -56,8 +56,10 @@ def _in_a_fork(job: Job) -> bytes:
     if pid == 0:
         status = 1
         try:
-            os.close(reading)
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+            # Also the way to the parent: a job must not answer in the place of the next one.
+            os.closerange(3, writing)
+            os.closerange(writing + 1, OPEN_FILES)
             _confine(job.limits)
             _write_all(writing, msgspec.json.encode(_done(job)))
             status = 0

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import anyio
@@ -150,3 +151,21 @@ async def test_no_secret_of_the_environment_reaches_a_bench(
         ]
     assert environments
     assert not any("BAILEYS_AUTH_SECRET" in environment for environment in environments)
+
+
+async def test_a_job_holds_only_the_pipe_for_its_own_answer(endless: Path) -> None:
+    async with Workshop() as workshop, anyio.create_task_group() as tasks:
+        tasks.start_soon(workshop.run, looking_at(endless))
+        job = await _running_job()
+        with anyio.fail_after(10):  # it may not have come to closing the others yet
+            while _pipes_of(job) != 1:
+                await anyio.sleep(0.01)
+        tasks.cancel_scope.cancel()
+
+
+def _pipes_of(process: psutil.Process) -> int:
+    count = 0
+    for descriptor in Path(f"/proc/{process.pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed while we look
+            count += str(descriptor.readlink()).startswith("pipe:")
+    return count
