@@ -109,7 +109,7 @@ class RestServer:
         requests.check_schema(request.headers)
         preferences = Preferences.parse(request.headers.getall("Prefer", []))
         single = requests.wants_single(request.headers)
-        body = await request.text() if request.method in {"POST", "PATCH"} else ""
+        body = await _text(request) if request.method in {"POST", "PATCH"} else ""
         try:
             plan = self._plan(request, body, preferences)
         except ApiError as error:
@@ -204,6 +204,13 @@ def _plan_table(
     return Plan(
         statement, reads_only=False, status=200 if written else 204, has_body=written, offset=0
     )
+
+
+async def _text(request: web.Request) -> str:
+    try:
+        return (await request.read()).decode()
+    except UnicodeDecodeError as error:
+        raise ApiError(400, "PGRST102", "Empty or invalid json") from error
 
 
 async def _run(
