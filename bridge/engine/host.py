@@ -260,10 +260,8 @@ class EngineHost:
         if self._sessions.get(session.account) is session:
             del self._sessions[session.account]
         for engine in self._engines:
-            if engine.sessions.pop(session.number, None) and engine.is_spent:
-                logger.info("An idle engine process is replaced", spent=engine.spent)
-                engine.end()
-                self._start_soon_room()
+            engine.sessions.pop(session.number, None)
+        self._start_soon_room()
 
     # ------------------------------------------------------------------------------- files
 
@@ -383,13 +381,20 @@ class EngineHost:
             self._tasks.start_soon(self._keep_room, name="engine room")
 
     async def _keep_room(self) -> None:
+        """Have a warm process with room, then let spent ones go."""
         async with self._placing:
-            if self._ending or self._with_room():
+            if self._ending:
                 return
-            try:
-                await self._start_engine()
-            except EngineDied:
-                logger.error("No engine process could be started; the next session tries again")
+            if not self._with_room():
+                try:
+                    await self._start_engine()
+                except EngineDied:
+                    logger.error("No engine process could be started; the next open tries again")
+                    return
+            for engine in self._engines:
+                if engine.alive and engine.is_spent and not engine.sessions:
+                    logger.info("An idle engine process is replaced", spent=engine.spent)
+                    engine.end()
 
 
 def _pair(pairing: PairByQr | PairByCode | None) -> str:

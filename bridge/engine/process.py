@@ -35,9 +35,10 @@ _ENVIRONMENT = ("env", "NEONIZE_BOT_TAG=off")
 GRACE_S = 1.0
 END_TIMEOUT_S = 14.0
 
-# An engine that leaked this much ends when it has no session, or takes no more (see Leaks).
-SPENT_WHEN_IDLE = 10
-SPENT = 300
+# An engine that leaked this much is replaced when it has no session, or takes no more. Ten points
+# are a parked thread (a pairing that nobody finished), one is an open file (any other session).
+SPENT_WHEN_IDLE = 50
+SPENT = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

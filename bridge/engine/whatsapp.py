@@ -552,8 +552,9 @@ class WhatsApp:
                 self._leaks.files += 1
         finally:
             hold.release()
-        if self._runner.is_alive() and threading.current_thread() is not self._runner:
-            self._runner.join(STOP_TIMEOUT_S)
+        if self._runner.is_alive():
+            if self._own is not None or not self._qr_count:  # else it waits for a QR for ever
+                self._runner.join(STOP_TIMEOUT_S)
             if self._runner.is_alive():
                 self._leaks.threads += 1
         self._callbacks.session = None

@@ -20,11 +20,8 @@ from bridge.engine.host import (
     PairByCode,
     PairByQr,
     Session,
-    UseLocal,
 )
-from bridge.ids import AccountId, CommandId, Jid, LeaseEpoch
-from bridge.sandbox.whatsapp.client import SimulatorClient
-from bridge.vault import Vault
+from bridge.ids import CommandId, Jid, LeaseEpoch
 
 T = TypeVar("T")
 WAIT_S = 20.0
@@ -41,7 +38,7 @@ def command() -> CommandId:
 class Driven:
     """A session and everything it said so far."""
 
-    def __init__(self, session: Session, *, confirming: bool = True) -> None:
+    def __init__(self, session: Any, *, confirming: bool = True) -> None:
         self.session = session
         self.confirming = confirming
         self.deliveries: list[ev.Delivery] = []
@@ -121,7 +118,7 @@ class Driven:
 
     @property
     def engine_pid(self) -> int:
-        return self.session._engine.pid
+        return int(self.session._engine.pid)
 
 
 def text_of(event: ev.MessageReceived) -> str:
@@ -168,11 +165,11 @@ async def driven(session: Session, *, confirming: bool = True) -> AsyncIterator[
 @asynccontextmanager
 async def opened(
     host: EngineHost,
-    account: AccountId,
-    vault: Vault,
+    account: Any,
+    vault: Any,
     *,
     epoch: int = 1,
-    image: bytes | UseLocal | None = None,
+    image: Any = None,
     pairing: PairByQr | PairByCode | None = None,
     confirming: bool = True,
 ) -> AsyncIterator[Driven]:
@@ -184,9 +181,9 @@ async def opened(
 @asynccontextmanager
 async def linked(
     host: EngineHost,
-    account: AccountId,
-    vault: Vault,
-    phones: SimulatorClient,
+    account: Any,
+    vault: Any,
+    phones: Any,
     phone: str,
     *,
     confirming: bool = True,

@@ -11,7 +11,8 @@ from bridge.ids import AccountId, LeaseEpoch
 from bridge.vault import Vault
 
 
-async def main(state: str, sessions: str, trust: str, account: str) -> None:
+async def main(*arguments: str) -> None:
+    state, sessions, trust, account = arguments
     settings = EngineSettings(
         command=[sys.executable, "-m", "bridge.sandbox.engine", trust],
         state_dir=Path(state),

@@ -10,7 +10,7 @@ from tests.integration.engine.driver import call, linked, opened
 pytestmark = pytest.mark.anyio
 
 
-async def ended(drive) -> ev.SessionEnded:
+async def ended(drive):
     return await drive.signal(ev.SessionEnded)
 
 

@@ -2,6 +2,7 @@ import anyio
 import pytest
 
 from bridge import events as ev
+from bridge.engine import process
 from bridge.engine.host import PairByCode, PairByQr
 from tests.integration.engine.driver import call, linked, opened, phone_jid
 
@@ -13,7 +14,7 @@ async def test_a_scanned_qr_connects(place, phones, vault, account, owner):
         connected = await drive.signal(ev.Connected)
 
         assert connected.phone_jid == phone_jid(owner)
-        assert connected.lid.endswith("@lid")
+        assert str(connected.lid).endswith("@lid")
         assert (await call(phones.companions, owner))[0]["connected"]
 
 
@@ -31,8 +32,9 @@ async def test_a_code_typed_on_the_phone_connects(place, phones, vault, account,
 
 
 async def test_an_expired_qr_ends_the_session_and_the_engine_is_replaced(
-    place, phones, vault, account, owner
+    place, phones, vault, account, owner, monkeypatch
 ):
+    monkeypatch.setattr(process, "SPENT_WHEN_IDLE", 10)
     async with place.host(pairing_timeout_s=4.0, ping_interval_s=0.2) as host:
         async with opened(host, account, vault, pairing=PairByQr()) as drive:
             failed = await drive.signal(ev.PairingFailed)
