@@ -37,10 +37,17 @@ create unique index commands_run_one_lifecycle_change_at_a_time
   where status = 'running' and type in ('connect', 'disconnect', 'logout');
 create index commands_pending_in_order
   on public.commands (integration_account_id, priority desc, created_at, id) where status = 'pending';
+-- The conditions beside the status keep these from being taken for queries they are not for: to the
+-- planner, with its stale statistics of a queue, all of them look empty and equally good.
 create index commands_unfinished_of_conversation
-  on public.commands (conversation_id, priority desc, created_at, id) where status in ('pending', 'running');
+  on public.commands (conversation_id, priority desc, created_at, id)
+  where status in ('pending', 'running') and conversation_id is not null;
+create index commands_unfinished_lifecycle_changes
+  on public.commands (integration_account_id)
+  where status in ('pending', 'running') and type in ('connect', 'disconnect', 'logout');
 create index commands_running on public.commands (integration_account_id) where status = 'running';
-create index commands_overdue on public.commands (expires_at) where status = 'pending';
+create index commands_overdue on public.commands (expires_at)
+  where status = 'pending' and expires_at is not null;
 create index commands_latest_first on public.commands (workspace_id, created_at desc);
 create index commands_by_conversation on public.commands (conversation_id);
 create index commands_by_creator on public.commands (created_by) where created_by is not null;

@@ -1,18 +1,64 @@
 -- Claiming commands, and what becomes of them.
 
-create function whatsapp_private.is_lifecycle_command(p_type text) returns boolean
-language sql immutable
-set search_path = ''
-as $$ select p_type in ('connect', 'disconnect', 'logout') $$;
-comment on function whatsapp_private.is_lifecycle_command(text) is
-  'Commands that start or end a session; they run without one, one at a time per account.';
-
 create function whatsapp_private.has_outside_effect(p_type text) returns boolean
 language sql immutable
 set search_path = ''
 as $$ select p_type in ('send') $$;
 comment on function whatsapp_private.has_outside_effect(text) is
   'Commands that somebody would notice twice: never repeated when it is not known whether they happened.';
+
+create function whatsapp_private.claimable_commands(p_account uuid, p_only_lifecycle boolean, p_limit integer)
+returns table (id uuid, priority smallint, created_at timestamptz)
+language plpgsql
+set search_path = ''
+rows 10
+as $$
+declare
+  -- one command of each at a time: what is in here has one already
+  busy_conversations uuid[];
+  lifecycle_is_busy boolean;
+  candidate record;
+  found_count integer := 0;
+begin
+  select coalesce(array_agg(command.conversation_id) filter (where command.conversation_id is not null), '{}'),
+    coalesce(bool_or(command.type in ('connect', 'disconnect', 'logout')), false)
+  into busy_conversations, lifecycle_is_busy
+  from public.commands as command
+  where command.integration_account_id = p_account and command.status = 'running';
+
+  -- a loop that stops early, not a join: the statistics of a queue are always stale, and a plan
+  -- made from them reads the whole queue for each of its rows
+  for candidate in
+    select command.id, command.priority, command.created_at, command.conversation_id,
+      command.run_at <= now() as is_due,
+      command.type in ('connect', 'disconnect', 'logout') as is_lifecycle
+    from public.commands as command
+    where command.integration_account_id = p_account
+      and command.status = 'pending'
+      and (command.run_at <= now() or command.attempts > 0)
+      and (not p_only_lifecycle or command.type in ('connect', 'disconnect', 'logout'))
+    order by command.priority desc, command.created_at, command.id
+  loop
+    exit when found_count >= p_limit;
+    if candidate.is_lifecycle then
+      continue when lifecycle_is_busy;
+      lifecycle_is_busy := true;
+    elsif candidate.conversation_id is not null then
+      continue when candidate.conversation_id = any (busy_conversations);
+      busy_conversations := busy_conversations || candidate.conversation_id;
+    end if;
+    if candidate.is_due then
+      found_count := found_count + 1;
+      id := candidate.id;
+      priority := candidate.priority;
+      created_at := candidate.created_at;
+      return next;
+    end if;
+  end loop;
+end
+$$;
+comment on function whatsapp_private.claimable_commands(uuid, boolean, integer) is
+  'The first commands of an account that may run now, best first: of a conversation the head of its line, unless one of it runs or its head waits for a retry.';
 
 create function public.bridge_claim_commands(p_worker uuid, p_limit integer)
 returns table (
@@ -58,78 +104,75 @@ begin
     select session.integration_account_id, session.lease_epoch,
       -- of a stopped account everything is taken, to fail with a sentence; unless it is about to start
       account.status = 'connected' or (
-        session.desired = 'stopped' and not exists (
-          select from public.commands as command
+        session.desired = 'stopped' and (
+          select true from public.commands as command
           where command.integration_account_id = session.integration_account_id
             and command.status in ('pending', 'running')
+            and command.type in ('connect', 'disconnect', 'logout')
             and command.type = 'connect'
             and (command.status = 'running' or command.run_at <= now() or command.attempts > 0)
-        )
+          limit 1
+        ) is null
       ) as takes_all
     from public.whatsapp_baileys_sessions as session
     join public.integration_accounts as account on account.id = session.integration_account_id
     where session.lease_owner = p_worker
       and session.lease_expires_at > clock_timestamp()
-      and exists (
-        select from public.commands as command
+      and (
+        select true from public.commands as command
         where command.integration_account_id = session.integration_account_id
           and command.status = 'pending' and command.run_at <= now()
+        limit 1
       )
     for key share of session  -- nobody takes the account over before this is committed
   ),
   candidates as materialized (
-    select candidate.id, held.lease_epoch
+    select found.id, held.lease_epoch
     from held
-    cross join lateral (
-      select command.id, command.priority, command.created_at
-      from public.commands as command
-      where command.integration_account_id = held.integration_account_id
-        and command.status = 'pending'
-        and command.run_at <= now()
-        and case
-          when whatsapp_private.is_lifecycle_command(command.type) then not exists (
-            select from public.commands as other
-            where other.integration_account_id = command.integration_account_id
-              and whatsapp_private.is_lifecycle_command(other.type)
-              and other.id <> command.id
-              and (
-                other.status = 'running'
-                or (
-                  other.status = 'pending'
-                  and (other.run_at <= now() or other.attempts > 0)
-                  and (-other.priority, other.created_at, other.id) < (-command.priority, command.created_at, command.id)
-                )
-              )
-          )
-          else held.takes_all
-        end
-        -- head of line: what comes earlier in the conversation, and is due or was tried, goes first
-        and not exists (
-          select from public.commands as other
-          where other.conversation_id = command.conversation_id
-            and other.status in ('pending', 'running')
-            and other.id <> command.id
-            and (
-              other.status = 'running'
-              or (
-                (other.run_at <= now() or other.attempts > 0)
-                and (-other.priority, other.created_at, other.id) < (-command.priority, command.created_at, command.id)
-              )
-            )
-        )
-      order by command.priority desc, command.created_at, command.id
-      limit p_limit
-      for update of command skip locked
-    ) as candidate
-    order by candidate.priority desc, candidate.created_at, candidate.id
+    cross join lateral whatsapp_private.claimable_commands(
+      held.integration_account_id, not held.takes_all, p_limit
+    ) as found
+    order by found.priority desc, found.created_at, found.id
     limit p_limit
+  ),
+  locked as materialized (
+    select command.id, command.integration_account_id, command.conversation_id, command.status,
+      command.type in ('connect', 'disconnect', 'logout') as is_lifecycle
+    from public.commands as command
+    where command.id = any (array(select candidates.id from candidates))
+    for update of command skip locked
   ),
   claimed as (
     update public.commands as command
     set status = 'running', started_at = clock_timestamp(), lease_epoch = candidates.lease_epoch,
       attempts = command.attempts + 1
-    from candidates
-    where command.id = candidates.id
+    from locked
+    join candidates on candidates.id = locked.id
+    where command.id = locked.id
+      and locked.status = 'pending'
+      -- once more and at one instant, against what others claimed or put back since: nothing of its
+      -- conversation runs, and it is the head of the line
+      and (
+        locked.conversation_id is null
+        or locked.id = (
+          select head.id from public.commands as head
+          where head.conversation_id = locked.conversation_id
+            and head.status in ('pending', 'running')
+            and (head.status = 'running' or head.run_at <= now() or head.attempts > 0)
+          order by head.priority desc, head.created_at, head.id
+          limit 1
+        )
+      )
+      and (
+        select true from public.commands as running
+        where running.integration_account_id = locked.integration_account_id
+          and running.status = 'running'
+          and (
+            running.conversation_id = locked.conversation_id
+            or (locked.is_lifecycle and running.type in ('connect', 'disconnect', 'logout'))
+          )
+        limit 1
+      ) is null
     returning command.*
   )
   select claimed.id, claimed.integration_account_id, claimed.lease_epoch, claimed.type, claimed.payload,
