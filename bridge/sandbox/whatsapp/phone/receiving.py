@@ -45,7 +45,7 @@ class Receiver:
                     self._notification(node)
                 case "chatstate":
                     self._typing(node)
-        except (StanzaError, ProtobufError) as error:
+        except (StanzaError, ProtobufError, SignalError) as error:
             logger.warning("a phone got a damaged stanza", problem=str(error))
 
     def _message(self, node: Node) -> None:

@@ -208,6 +208,8 @@ class Linking:
                 session.end_stream(401, Node("conflict", {"type": "device_removed"}))
             else:
                 session.close_soon()
+            self._post.detach(device, session)
+            session.device = None  # nothing that it still says counts
         self._tell_device_list(account, "remove", device)
 
     def _tell_device_list(self, account: Account, change: str, changed: Device) -> None:

@@ -32,7 +32,7 @@ def _sync_users(request: Request) -> Answer:
         jid = user.jid("jid")
         contact = user.child("contact")
         if jid is None and contact is not None:
-            jid = JID(contact.data().decode().partition("@")[0].lstrip("+"))
+            jid = JID(contact.data().decode(errors="replace").partition("@")[0].lstrip("+"))
         if jid is None:
             continue
         account = request.services.directory.account(jid)
