@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import pytest
 
-from bridge.sandbox.stack import StackInfo
-from tests.fixtures.stack import eventually
-from tests.integration.bridge.conftest import Service, Shop
+from bridge.sandbox.stack import StackInfo, StackOptions
+from tests.fixtures.stack import eventually, running_in_background
+from tests.integration.bridge.conftest import AUTH_SECRET, Service, Shop
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -84,3 +85,54 @@ def test_a_deaf_bell_is_replaced_and_the_timer_does_its_work(
     for number in range(4):
         assert shop.ended(shop.send(f"unheard {number}"))["status"] == "done"
     eventually(lambda: "commands came without a ring" in service.log)
+
+
+@pytest.mark.parametrize("fault", ["answer", "hang"])
+def test_a_stop_without_supabase_is_bounded_and_loses_nothing(
+    service: Service, shop: Shop, stack: StackInfo, fault: str
+) -> None:
+    shop.link()
+    if fault == "hang":
+        stack.faults.hang(for_s=25)
+    else:
+        stack.faults.answer(503, for_s=25)
+    shop.receive("just before the stop")
+    began = time.monotonic()
+    assert service.stop() == 0
+    assert time.monotonic() - began < 13
+    stack.faults.heal()
+    service.start()
+    shop.until_status("connected", deadline_s=30)
+    eventually(lambda: shop.texts() == ["just before the stop"], deadline_s=20)
+
+
+def test_a_second_signal_ends_at_once(service: Service, shop: Shop, stack: StackInfo) -> None:
+    shop.link()
+    stack.faults.hang(for_s=20)
+    assert service.process is not None
+    service.process.terminate()
+    eventually(lambda: "Stopping" in service.log)
+    began = time.monotonic()
+    service.process.terminate()
+    assert service.process.wait(5) == 128 + 15
+    assert time.monotonic() - began < 2
+
+
+def test_a_database_without_migrations_is_one_sentence(tmp_path: Path) -> None:
+    empty = tmp_path / "migrations"
+    empty.mkdir()
+    options = StackOptions(
+        directory=tmp_path / "stack", port=0, fresh=True, durable=False, migrations=empty
+    )
+    with running_in_background(options) as bare:
+        variables = {
+            "SUPABASE_URL": bare.url,
+            "SUPABASE_SERVICE_ROLE_KEY": bare.service_role_key,
+            "BAILEYS_AUTH_SECRET": AUTH_SECRET,
+        }
+        service = Service(variables, tmp_path)
+        service.start()
+        assert service.process is not None
+        assert service.process.wait(30) == 2
+    assert len(service.log.splitlines()) == 1
+    assert "supabase db push" in service.log
