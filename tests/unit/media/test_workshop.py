@@ -117,8 +117,11 @@ async def test_a_bench_that_never_answers_is_given_up(
         assert isinstance(await workshop.run(looking_at(photo, limits)), Died)
 
 
-async def test_leaving_ends_every_process_also_in_the_middle_of_a_job(endless: Path) -> None:
+async def test_leaving_ends_every_process_also_in_the_middle_of_a_job(
+    endless: Path, photo: Path
+) -> None:
     async with Workshop() as workshop, anyio.create_task_group() as tasks:
+        await workshop.run(looking_at(photo))  # while it starts, a bench has other children
         tasks.start_soon(workshop.run, looking_at(endless))
         job = await _running_job()
         tasks.cancel_scope.cancel()
@@ -153,8 +156,9 @@ async def test_no_secret_of_the_environment_reaches_a_bench(
     assert not any("BAILEYS_AUTH_SECRET" in environment for environment in environments)
 
 
-async def test_a_job_holds_only_the_pipe_for_its_own_answer(endless: Path) -> None:
+async def test_a_job_holds_only_the_pipe_for_its_own_answer(endless: Path, photo: Path) -> None:
     async with Workshop() as workshop, anyio.create_task_group() as tasks:
+        await workshop.run(looking_at(photo))  # while it starts, a bench has other children
         tasks.start_soon(workshop.run, looking_at(endless))
         job = await _running_job()
         with anyio.fail_after(10):  # it may not have come to closing the others yet
