@@ -77,52 +77,43 @@ def test_db_push_applies_everything_and_a_second_push_nothing(bare: Project) -> 
     assert "up to date" in (second.stdout + second.stderr).lower()
 
 
-@pytest.mark.parametrize(
-    ("obstacle", "name"),
-    [
-        ("create table public.leads (id int)", "table public.leads"),
-        ("create view public.messages as select 1 as id", "view public.messages"),
-        (
-            "create function public.bridge_check() returns int language sql as 'select 1'",
-            "function public.bridge_check",
-        ),
-        ("create schema whatsapp_private", "schema whatsapp_private"),
-        (
-            "insert into storage.buckets (id, name) values ('whatsapp-media', 'whatsapp-media')",
-            "Storage bucket whatsapp-media",
-        ),
-        (
-            (
-                'create policy "members read whatsapp media of their workspaces"'
-                " on storage.objects for select using (true)"
-            ),
-            'policy "members read whatsapp media of their workspaces" of storage.objects',
-        ),
-    ],
-    ids=["table", "view", "function", "schema", "bucket", "policy"],
-)
-def test_what_is_already_there_is_named_and_nothing_is_applied(
-    bare: Project, obstacle: str, name: str
-) -> None:
-    run_as_owner(bare, obstacle)
+OBSTACLES = {
+    "table public.leads": "create table public.leads (id int)",
+    "view public.messages": "create view public.messages as select 1 as id",
+    "function public.bridge_check": (
+        "create function public.bridge_check() returns int language sql as 'select 1'"
+    ),
+    "schema whatsapp_private": "create schema whatsapp_private",
+    "Storage bucket whatsapp-media": (
+        "insert into storage.buckets (id, name) values ('whatsapp-media', 'whatsapp-media')"
+    ),
+    'policy "members read whatsapp media of their workspaces" of storage.objects': (
+        'create policy "members read whatsapp media of their workspaces"'
+        " on storage.objects for select using (true)"
+    ),
+}
+
+
+def test_a_table_that_is_already_there_is_named_and_nothing_is_applied(bare: Project) -> None:
+    run_as_owner(bare, "create table public.messages (id int)")
     before = objects_in(bare)
     pushed = push(bare)
     assert pushed.returncode != 0
     assert "cannot be installed here" in pushed.stderr
-    assert name in pushed.stderr
-    assert "Nothing was changed" in pushed.stderr
+    assert "already has: table public.messages. Nothing was changed." in pushed.stderr
+    assert "move it to another schema" in pushed.stderr
     assert objects_in(bare) == before
     applied = run_as_owner(bare, "select version from supabase_migrations.schema_migrations")
     assert applied == []
 
 
-def test_the_error_names_all_obstacles_at_once_and_what_to_do(bare: Project) -> None:
-    run_as_owner(
-        bare, "create table public.leads (id int); create table public.conversations (id int)"
-    )
+def test_everything_that_is_in_the_way_is_named_at_once(bare: Project) -> None:
+    for obstacle in OBSTACLES.values():
+        run_as_owner(bare, obstacle)
+    before = objects_in(bare)
     said = push(bare).stderr
-    assert "table public.conversations, table public.leads" in said
-    assert "move it to another schema" in said
+    assert [name for name in OBSTACLES if name not in said] == []
+    assert objects_in(bare) == before
 
 
 def test_a_publication_of_all_tables_is_refused_because_keys_would_be_published(
