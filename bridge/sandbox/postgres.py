@@ -103,6 +103,7 @@ class PostgresServer:
         programs = _reachable_programs(self.bin_directory)
         data = self.real_data
         if not (data / "PG_VERSION").exists():
+            _note_origin(self.data, data)
             self._initialise(programs, data)
         _wait_for_predecessor(data)
         wanted = self.port
@@ -276,6 +277,7 @@ def remove_data(data: Path) -> None:
     real_data = _reachable_data(data.resolve())
     _wait_for_predecessor(real_data)
     shutil.rmtree(real_data, ignore_errors=True)
+    real_data.with_suffix(".origin").unlink(missing_ok=True)
 
 
 def free_port() -> int:
@@ -367,24 +369,56 @@ def _reachable_data(data: Path) -> Path:
     return _temporary_home() / name
 
 
+def _note_origin(data: Path, real_data: Path) -> None:
+    """Remember what a directory stands in for, and remove those whose origin is gone."""
+    if real_data == data:
+        return
+    home = _temporary_home()
+    for note in home.glob("*.origin"):
+        stand_in = note.with_suffix("")
+        if (
+            not Path(note.read_text()).parent.exists()
+            and not (stand_in / "postmaster.pid").exists()
+        ):
+            shutil.rmtree(stand_in, ignore_errors=True)
+            note.unlink(missing_ok=True)
+    real_data.with_suffix(".origin").write_text(str(data))
+
+
 def reachable_copy(directory: Path) -> Path:
     """The directory, or a copy of it where the server's user can read it."""
     if os.geteuid() != 0 or _can_traverse(directory):
         return directory
-    stamp = f"{directory}:{max(file.stat().st_mtime_ns for file in directory.rglob('*'))}"
-    copy = _temporary_home() / f"copy-{hashlib.sha256(stamp.encode()).hexdigest()[:16]}"
-    if not copy.exists():
-        unfinished = Path(tempfile.mkdtemp(dir=copy.parent))
-        shutil.copytree(directory, unfinished / "copy", symlinks=True)
-        (unfinished / "copy").chmod(0o755)
-        with suppress(OSError):  # another process was faster
-            (unfinished / "copy").rename(copy)
-        shutil.rmtree(unfinished, ignore_errors=True)
-    return copy
+    return _copied({directory.name: directory}) / directory.name
 
 
 def _reachable_programs(bin_directory: Path) -> Path:
-    return reachable_copy(bin_directory.parent) / bin_directory.name
+    if os.geteuid() != 0 or _can_traverse(bin_directory):
+        return bin_directory
+    installation = bin_directory.parent
+    package = installation.parent
+    parts = {f"{package.name}/{installation.name}": installation}
+    libraries = package.with_name(f"{package.name}.libs")  # where a wheel keeps what it brings
+    if libraries.is_dir():
+        parts[libraries.name] = libraries
+    return _copied(parts) / package.name / installation.name / bin_directory.name
+
+
+def _copied(parts: Mapping[str, Path]) -> Path:
+    """Copies of directories, each at its relative place; made once for each state of them."""
+    newest = max(file.stat().st_mtime_ns for part in parts.values() for file in part.rglob("*"))
+    stamp = f"{sorted(parts.items())}:{newest}"
+    copy = _temporary_home() / f"copy-{hashlib.sha256(stamp.encode()).hexdigest()[:16]}"
+    if not copy.exists():
+        unfinished = Path(tempfile.mkdtemp(dir=copy.parent))
+        for place, part in parts.items():
+            shutil.copytree(part, unfinished / place, symlinks=True)
+        unfinished.chmod(0o755)
+        try:
+            unfinished.rename(copy)
+        except OSError:  # another process was faster
+            shutil.rmtree(unfinished, ignore_errors=True)
+    return copy
 
 
 def _make_private_directory(path: Path) -> None:

@@ -11,17 +11,21 @@ import os
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
-from supabase import AsyncClient, AsyncClientOptions, acreate_client
+from supabase import AsyncClientOptions, acreate_client
 
 from bridge.sandbox.stack import StackInfo, StackOptions
 from tests.fixtures.stack import MIGRATIONS_OF_TESTS, running_in_background
 
+Client = Any
+"""supabase-py's `AsyncClient`; its types know less of rows than the tests do."""
+
 PASSWORD = "correct horse battery"
 HOSTED = ("SUPABASE_TEST_URL", "SUPABASE_TEST_ANON_KEY", "SUPABASE_TEST_SERVICE_ROLE_KEY")
 PROJECTS: list[object] = ["sandbox"]
-if all(os.environ.get(name) for name in HOSTED):  # noqa: TID251
+if all(os.environ.get(name) for name in HOSTED):
     PROJECTS.append(pytest.param("hosted", marks=pytest.mark.hosted))
 
 
@@ -40,24 +44,24 @@ class Clients:
     """Makes clients, and closes them at the end of the test."""
 
     project: Project
-    made: list[AsyncClient] = field(default_factory=list)
-    _service: AsyncClient | None = None
+    made: list[Client] = field(default_factory=list)
+    _service: Client | None = None
 
-    async def client(self, key: str) -> AsyncClient:
+    async def client(self, key: str) -> Client:
         options = AsyncClientOptions(auto_refresh_token=False, persist_session=False)
         made = await acreate_client(self.project.url, key, options)
         self.made.append(made)
         return made
 
-    async def anon(self) -> AsyncClient:
+    async def anon(self) -> Client:
         return await self.client(self.project.anon_key)
 
-    async def service(self) -> AsyncClient:
+    async def service(self) -> Client:
         if self._service is None:
             self._service = await self.client(self.project.service_key)
         return self._service
 
-    async def user(self, *, room: str | None = None) -> tuple[AsyncClient, str]:
+    async def user(self, *, room: str | None = None) -> tuple[Client, str]:
         """A client of somebody new, who is a member of that room if one is given."""
         service = await self.service()
         email = f"user-{uuid.uuid4().hex[:12]}@example.com"
@@ -75,7 +79,8 @@ class Clients:
         """The id of a new room."""
         service = await self.service()
         made = await service.table("rooms").insert({"phone": phone}).execute()
-        return made.data[0]["id"]
+        room_id: str = made.data[0]["id"]
+        return room_id
 
     async def aclose(self) -> None:
         for client in self.made:
@@ -103,7 +108,7 @@ def example_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StackInf
 def project(request: pytest.FixtureRequest) -> Project:
     """The project under test."""
     if request.param == "hosted":
-        url, anon, service = (os.environ[name] for name in HOSTED)  # noqa: TID251
+        url, anon, service = (os.environ[name] for name in HOSTED)
         return Project(url, anon, service, hosted=True)
     info: StackInfo = request.getfixturevalue("example_stack")
     return Project(info.url, info.publishable_key, info.secret_key)
@@ -118,7 +123,7 @@ async def clients(project: Project) -> AsyncIterator[Clients]:
 
 
 @pytest.fixture
-async def service(clients: Clients) -> AsyncClient:
+async def service(clients: Clients) -> Client:
     """A client with the service role."""
     return await clients.service()
 

@@ -71,7 +71,9 @@ class TestKeys:
 
 
 class TestRest:
-    def get(self, http, example_stack, path, **headers):
+    def get(
+        self, http: httpx.Client, example_stack: StackInfo, path: str, **headers: str
+    ) -> httpx.Response:
         return http.get(path, headers={"apikey": example_stack.secret_key, **headers})
 
     @pytest.mark.parametrize(

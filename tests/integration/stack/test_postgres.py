@@ -48,8 +48,9 @@ def test_it_starts_is_used_and_stops(data: Path):
         with psycopg.connect(server.url()) as connection:
             row = connection.execute("select current_setting('wal_level')").fetchone()
         assert row == ("logical",)
-        pid = server.process.pid
-    assert not is_alive(pid)
+        assert server.process is not None
+        process = server.process
+    assert not is_alive(process.pid)
     server.stop()  # once more does no harm
 
 
@@ -79,6 +80,7 @@ def test_a_port_in_use_is_one_clear_sentence(data: Path, tmp_path: Path):
 def test_killed_with_its_parent_it_leaves_nothing_and_starts_again(data: Path):
     command = [sys.executable, "-c", PARENT, str(data)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
         pid, port = (int(word) for word in parent.stdout.readline().split())
         with psycopg.connect(
             f"postgresql://postgres:secret@127.0.0.1:{port}/postgres"
@@ -94,6 +96,7 @@ def test_a_killed_server_recovers_from_its_log(data: Path):
     with server_on(data) as server:
         with psycopg.connect(server.url()) as connection:
             connection.execute("create table kept as select 1 as x")
+        assert server.process is not None
         server.process.kill()
         server.process.wait()
         assert server.has_died()

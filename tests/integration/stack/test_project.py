@@ -11,8 +11,8 @@ import pytest
 
 from bridge.sandbox import database
 from bridge.sandbox.errors import SandboxError
-from bridge.sandbox.stack import StackInfo
-from tests.fixtures.stack import MIGRATIONS_OF_TESTS, StackOptions, running_in_background
+from bridge.sandbox.stack import StackInfo, StackOptions
+from tests.fixtures.stack import MIGRATIONS_OF_TESTS, running_in_background
 
 ROOT = Path(__file__).parents[3]
 
@@ -57,8 +57,7 @@ def test_what_supabase_owns_cannot_be_changed(pusher, statement):
         'create policy "mine" on storage.objects for select to authenticated using (true)',
         'create policy "mine" on realtime.messages for select to authenticated using (true)',
         "insert into storage.buckets (id, name) values ('mine', 'mine')",
-        "create trigger mine after insert on auth.users for each row "
-        "execute function public.touch()",
+        "create trigger mine after insert on auth.users execute function public.touch()",
         "create table public.mine (id uuid references auth.users (id))",
         "alter publication supabase_realtime add table public.members",
         "create extension if not exists pgcrypto with schema extensions",
@@ -93,11 +92,13 @@ def test_the_cli_sees_the_migrations_as_applied(example_stack: StackInfo, tmp_pa
     (tmp_path / "supabase" / "config.toml").write_text('project_id = "example"\n')
     (tmp_path / "supabase" / "migrations").symlink_to(MIGRATIONS_OF_TESTS)
     done = subprocess.run(
-        [ROOT / "node_modules" / ".bin" / "supabase", "db", "push", "--yes"]
-        + [f"--remote={example_stack.database_url}"],
+        [
+            *(str(ROOT / "node_modules" / ".bin" / "supabase"), "db", "push", "--yes"),
+            f"--remote={example_stack.database_url}",
+        ],
         cwd=tmp_path,
         env={
-            "PATH": os.environ["PATH"],  # noqa: TID251
+            "PATH": os.environ["PATH"],
             "HOME": str(tmp_path),
             "SUPABASE_TELEMETRY_DISABLED": "1",
             "DO_NOT_TRACK": "1",

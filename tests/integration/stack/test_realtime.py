@@ -5,18 +5,18 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable
+from typing import Any
 
 import anyio
 import httpx
 import jwt
 import pytest
 from realtime.types import RealtimeSubscribeStates as States
-from supabase import AsyncClient
 
-from tests.integration.stack.conftest import Clients
+from tests.integration.stack.conftest import Client, Clients
 
 pytestmark = pytest.mark.anyio
-Changes = list[dict]
+Changes = list[dict[str, Any]]
 PRIVATE = {
     "config": {
         "private": True,
@@ -36,12 +36,12 @@ async def until(ready: Callable[[], object], deadline_s: float = 8) -> None:
 class Watcher:
     """What one channel was told."""
 
-    def __init__(self, client: AsyncClient, topic: str = "", params: dict | None = None):
+    def __init__(self, client: Client, topic: str = "", params: dict[str, Any] | None = None):
         name = topic or uuid.uuid4().hex
         self.channel = client.channel(name, params) if params else client.channel(name)
         self.changes: Changes = []
-        self.system: list = []
-        self.states: list = []
+        self.system: list[Any] = []
+        self.states: list[Any] = []
         self.reasons: list[str] = []
         self.channel.on_system(self.system.append)
 
@@ -72,12 +72,13 @@ class Watcher:
         return [change["data"] for change in self.changes]
 
 
-async def insert(service: AsyncClient, room: str, **values) -> dict:
+async def insert(service: Client, room: str, **values) -> dict[str, Any]:
     row = {"room_id": room, "chat": "c", **values}
-    return (await service.table("notes").insert(row).execute()).data[0]
+    made: dict[str, Any] = (await service.table("notes").insert(row).execute()).data[0]
+    return made
 
 
-async def nothing_more(service: AsyncClient, room: str, *watchers: Watcher) -> None:
+async def nothing_more(service: Client, room: str, *watchers: Watcher) -> None:
     """A sentinel in a table everybody here sees: once it came, what came before has come."""
     sentinel = await Watcher(service).on("INSERT", "jobs", f"room_id=eq.{room}").live()
     await service.table("jobs").insert({"room_id": room, "kind": "sentinel"}).execute()
@@ -247,8 +248,8 @@ class TestChannels:
     async def test_broadcasts_reach_others_and_not_oneself(self, clients):
         name = uuid.uuid4().hex
         one, two = Watcher(await clients.anon(), name), Watcher(await clients.anon(), name)
-        heard_by_one: list = []
-        heard_by_two: list = []
+        heard_by_one: list[Any] = []
+        heard_by_two: list[Any] = []
         one.channel.on_broadcast("hi", heard_by_one.append)
         two.channel.on_broadcast("hi", heard_by_two.append)
         await one.start()
@@ -261,7 +262,7 @@ class TestChannels:
     async def test_a_broadcast_can_be_sent_over_http(self, clients, project):
         name = uuid.uuid4().hex
         listener = Watcher(await clients.anon(), name)
-        heard: list = []
+        heard: list[Any] = []
         listener.channel.on_broadcast("hi", heard.append)
         await listener.start()
         message = {"topic": name, "event": "hi", "payload": {"over": "http"}}
@@ -279,7 +280,7 @@ class TestChannels:
         name = uuid.uuid4().hex
         here = await clients.anon()
         one, two = Watcher(await clients.anon(), name), Watcher(here, name)
-        states: list = []
+        states: list[Any] = []
         two.channel.on_presence_sync(lambda: states.append(str(two.channel.presence_state())))
         await two.start()
         await one.start()

@@ -42,7 +42,7 @@ def url(stack: StackInfo) -> str:
 
 def new_room(stack: StackInfo) -> str:
     with service_client(stack) as service:
-        return insert(service, "rooms", {"phone": uuid.uuid4().hex})["id"]
+        return str(insert(service, "rooms", {"phone": uuid.uuid4().hex})["id"])
 
 
 async def test_cut_sockets_end_and_new_ones_work(example_stack, faults):

@@ -99,7 +99,6 @@ def test_the_end_of_a_part_is_the_end_of_all_and_is_said(directory: Path):
 
 def test_other_migrations_run_alone(directory: Path):
     with sandbox(directory, "--migrations", str(MIGRATIONS_OF_TESTS)) as (process, _):
-        assert len(family_of(process)) < 12
         assert not any("bridge" in one.cmdline() for one in family_of(process))
         environment = (directory / "env").read_text()
         assert "SUPABASE_URL" in environment
@@ -110,8 +109,10 @@ def test_other_migrations_run_alone(directory: Path):
 def test_a_second_one_on_the_same_directory_is_refused(directory: Path):
     with sandbox(directory, "--migrations", str(MIGRATIONS_OF_TESTS)):
         second = subprocess.run(
-            [sys.executable, "-m", "bridge.sandbox", "--directory", str(directory)]
-            + [f"--port={free_port()}", f"--control-port={free_port()}", "--database-port=0"],
+            [
+                *(sys.executable, "-m", "bridge.sandbox", "--directory", str(directory)),
+                *(f"--port={free_port()}", f"--control-port={free_port()}", "--database-port=0"),
+            ],
             capture_output=True,
             text=True,
             timeout=30,
@@ -129,7 +130,7 @@ def test_env_without_a_sandbox_says_what_to_do(directory: Path):
         text=True,
         timeout=30,
         check=False,
-        env={"PATH": os.environ["PATH"]},  # noqa: TID251
+        env={"PATH": os.environ["PATH"]},
     )
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "wabridge sandbox" in done.stderr

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import uuid
+from collections.abc import Awaitable
+from typing import Any
 
 import httpx
 import pytest
@@ -19,7 +21,7 @@ def folder() -> str:
 
 
 @pytest.fixture
-async def path(service, folder) -> str:
+async def path(service: Any, folder: str) -> str:
     """A file of 200,000 bytes."""
     await media(service).upload(
         f"{folder}/a.bin", BLOB, {"content-type": "application/octet-stream"}
@@ -27,11 +29,11 @@ async def path(service, folder) -> str:
     return f"{folder}/a.bin"
 
 
-def media(client):
+def media(client: Any) -> Any:
     return client.storage.from_("media")
 
 
-async def refused(call, status: str) -> None:
+async def refused(call: Awaitable[object], status: str) -> None:
     with pytest.raises(StorageApiError) as caught:
         await call
     assert str(caught.value.status) == status, caught.value

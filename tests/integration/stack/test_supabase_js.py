@@ -19,7 +19,7 @@ def test_supabase_js_finds_what_it_expects(project: Project):
     done = subprocess.run(
         ["node", str(SCRIPT)],
         env={
-            "PATH": os.environ["PATH"],  # noqa: TID251
+            "PATH": os.environ["PATH"],
             "SUPABASE_URL": project.url,
             "ANON_KEY": project.anon_key,
             "SERVICE_KEY": project.service_key,
