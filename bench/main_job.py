@@ -25,6 +25,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import anyio
 import httpx
 from supabase import AsyncClient, acreate_client
 
@@ -210,8 +211,8 @@ async def bare_engine(environment: dict[str, str], phones: Phones, samples: int)
     """The same two directions with neonize alone."""
     number, customer = await phones.new("Peer"), await phones.new("Customer")
     trust = (await phones.http.get("/trust")).json()
-    trust_file = Path(environment["TRUST_FILE"])
-    trust_file.write_text(json.dumps(trust))
+    trust_file = anyio.Path(environment["TRUST_FILE"])
+    await trust_file.write_text(json.dumps(trust))
     variables = dict(os.environ) | {
         "SSL_CERT_FILE": trust["ca_file"],
         "SSL_CERT_DIR": "/nonexistent",

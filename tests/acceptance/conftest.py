@@ -11,15 +11,16 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import anyio
 import httpx
 import psutil
 import pytest
+from postgrest import APIResponse
 from supabase import AsyncClient, AsyncClientOptions, acreate_client
 
 from bridge.sandbox.stack import StackInfo
@@ -97,8 +98,8 @@ class BridgeProcess:
         self.disk.mkdir()
 
 
-@pytest.fixture
-def bridge_environment(stack: StackInfo, simulator: Simulator) -> dict[str, str]:
+@pytest.fixture(scope="session")
+def shared_environment(stack: StackInfo, simulator: Simulator) -> dict[str, str]:
     return {
         "SUPABASE_URL": stack.url,
         "SUPABASE_SERVICE_ROLE_KEY": stack.service_role_key,
@@ -108,19 +109,35 @@ def bridge_environment(stack: StackInfo, simulator: Simulator) -> dict[str, str]
 
 
 @pytest.fixture
-def bridge(bridge_environment: dict[str, str], tmp_path: Path) -> Iterator[BridgeProcess]:
-    """A running bridge of this test's own."""
-    disk = tmp_path / "disk"
+def bridge_environment(shared_environment: dict[str, str]) -> dict[str, str]:
+    """A copy that a test may change."""
+    return dict(shared_environment)
+
+
+@contextmanager
+def running_bridge(environment: dict[str, str], disk: Path) -> Iterator[BridgeProcess]:
     disk.mkdir()
-    process = BridgeProcess(bridge_environment, disk)
+    process = BridgeProcess(environment, disk)
     process.start()
     try:
         yield process
     finally:
         if process.process is not None and process.process.poll() is None:
             process.stop(signal.SIGTERM)
-        if "Traceback" in process.log:
-            pytest.fail("the bridge logged a stack trace:\n" + process.log[-4000:])
+    assert "Traceback" not in process.log, process.log[-4000:]
+
+
+@pytest.fixture(scope="module")
+def bridge(
+    shared_environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[BridgeProcess]:
+    """One bridge for the tests of a module; modules that stop it define one a test."""
+    with running_bridge(shared_environment, tmp_path_factory.mktemp("bridge") / "disk") as process:
+        yield process
+
+
+def rows_of(answer: APIResponse) -> list[Row]:
+    return cast("list[Row]", answer.data)
 
 
 @dataclass
@@ -133,18 +150,18 @@ class Frontend:
     async def insert_account(self, nome: str = "Support", **settings: Any) -> str:
         row = {"workspace_id": self.tenant.workspace_id, "nome": nome, "settings": settings}
         answer = await self.client.table("integration_accounts").insert(row).execute()
-        return str(answer.data[0]["id"])
+        return str(rows_of(answer)[0]["id"])
 
     async def insert_command(self, account: str, type_: str, payload: Row, **more: Any) -> str:
         row = {"integration_account_id": account, "type": type_, "payload": payload, **more}
         answer = await self.client.table("commands").insert(row).execute()
-        return str(answer.data[0]["id"])
+        return str(rows_of(answer)[0]["id"])
 
     async def rows(self, table: str, **equals: Any) -> list[Row]:
         query = self.client.table(table).select("*")
         for column, value in equals.items():
             query = query.eq(column, value)
-        return list((await query.execute()).data)
+        return rows_of(await query.execute())
 
     async def row(self, table: str, **equals: Any) -> Row:
         found = await self.rows(table, **equals)

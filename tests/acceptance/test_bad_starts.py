@@ -4,15 +4,36 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
 
-from bridge.sandbox.stack import StackInfo
-from tests.acceptance.conftest import BridgeProcess, Linked
+from bridge.sandbox.stack import StackInfo, StackOptions
+from tests.acceptance.conftest import BridgeProcess, Linked, running_bridge
+from tests.fixtures.stack import running_in_background
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
+
+
+@pytest.fixture
+def bridge(shared_environment: dict[str, str], tmp_path: Path) -> Iterator[BridgeProcess]:
+    """A bridge of each test's own: it is going to be stopped and killed."""
+    with running_bridge(shared_environment, tmp_path / "disk") as process:
+        yield process
+
+
+@pytest.fixture
+def empty_stack(tmp_path: Path) -> Iterator[StackInfo]:
+    """A project to which nothing was pushed."""
+    nothing = tmp_path / "no-migrations"
+    nothing.mkdir()
+    options = StackOptions(
+        directory=tmp_path / "empty-stack", port=0, migrations=nothing, fresh=True, durable=False
+    )
+    with running_in_background(options) as info:
+        yield info
 
 
 def run_briefly(environment: dict[str, str], directory: Path) -> subprocess.CompletedProcess[str]:

@@ -13,8 +13,6 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.fixtures.stack import free_port
-
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.timeout(150)
 
@@ -30,8 +28,7 @@ def demo(
         process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "bridge", "sandbox", "--directory", str(directory)),
-                *("--port", str(free_port()), "--control-port", str(free_port())),
-                *("--database-port", str(free_port())),
+                *("--port", "0", "--control-port", "0", "--database-port", "0"),
             ],
             stdout=out,
             stderr=subprocess.STDOUT,

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import anyio
 import pytest
+from realtime import RealtimePostgresChangesListenEvent
 
 from bridge.sandbox.stack import StackInfo
 from tests.acceptance.conftest import BridgeProcess, Frontend, Linked, Row, link, until
@@ -24,7 +27,10 @@ class Feed:
         live = anyio.Event()
         for table in tables:
             channel.on_postgres_changes(
-                "*", schema="public", table=table, callback=lambda c: self._take(c["data"])
+                RealtimePostgresChangesListenEvent.All,
+                schema="public",
+                table=table,
+                callback=lambda c: self._take(cast("Row", c["data"])),
             )
         channel.on_system(lambda _: live.set())
         await channel.subscribe()

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
+from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.acceptance.conftest import BridgeProcess, Linked, until
+from tests.acceptance.conftest import BridgeProcess, Linked, running_bridge, until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
+
+
+@pytest.fixture
+def bridge(shared_environment: dict[str, str], tmp_path: Path) -> Iterator[BridgeProcess]:
+    """A bridge of each test's own: it is going to be stopped and killed."""
+    with running_bridge(shared_environment, tmp_path / "disk") as process:
+        yield process
 
 
 async def came_back(linked: Linked) -> None:
