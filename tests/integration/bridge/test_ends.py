@@ -1,0 +1,44 @@
+"""How sessions end at WhatsApp, and what the owner of the account is told."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.integration.bridge.conftest import Service, Shop
+
+pytestmark = pytest.mark.timeout(120)
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "next_action"),
+    [("replace", "error", "relink"), ("ban", "blocked", "wait"), ("outdated", "error", "upgrade")],
+)
+def test_a_terminal_end_waits_for_a_person(
+    service: Service, shop: Shop, fault: str, status: str, next_action: str
+) -> None:
+    shop.link()
+    shop.simulator.start_fault(fault, number=shop.number)
+    row = shop.until_status(status, deadline_s=40)
+    assert row["next_action"] == next_action
+    assert row["status_detail"]
+    [session] = shop.rows("whatsapp_baileys_sessions", integration_account_id=shop.account)
+    assert session["auth_state"] is not None
+    assert session["desired"] == "stopped"
+
+
+def test_a_dropped_connection_comes_back_by_itself(service: Service, shop: Shop) -> None:
+    shop.link()
+    shop.simulator.start_fault("drop", number=shop.number)
+    shop.receive("after the drop")
+    assert shop.ended(shop.send("still there"), deadline_s=40)["status"] == "done"
+    assert "after the drop" in shop.texts()
+
+
+def test_unlinking_on_the_phone_destroys_the_credentials(service: Service, shop: Shop) -> None:
+    shop.link()
+    assert service.process is not None
+    shop.simulator.unlink(shop.number)
+    row = shop.until_status("logged_out")
+    assert (row["next_action"], row["status_reason"]) == ("scan_qr", "logged_out")
+    [session] = shop.rows("whatsapp_baileys_sessions", integration_account_id=shop.account)
+    assert session["auth_state"] is None

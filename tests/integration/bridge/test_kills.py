@@ -1,0 +1,45 @@
+"""`kill -9` in the middle of sends: each arrived, or is told to be unclear; none arrived twice."""
+
+from __future__ import annotations
+
+import signal
+from collections import Counter
+
+import psutil
+import pytest
+
+from tests.fixtures.stack import eventually
+from tests.integration.bridge.conftest import Service, Shop
+
+pytestmark = pytest.mark.timeout(150)
+SENDS = 30
+
+
+def received(shop: Shop) -> Counter[str]:
+    inbox = shop.simulator.inbox(shop.customer)
+    return Counter(m["text"] for m in inbox if (m.get("text") or "").startswith("burst"))
+
+
+@pytest.mark.parametrize("victim", ["parent", "engine"])
+def test_sends_under_way_are_never_doubled(service: Service, shop: Shop, victim: str) -> None:
+    shop.link()
+    commands = {number: shop.send(f"burst {number}") for number in range(SENDS)}
+    eventually(lambda: received(shop).total() >= 5, deadline_s=30)
+    assert service.process is not None
+    if victim == "parent":
+        service.stop(signal.SIGKILL)
+        service.start()
+    else:
+        for engine in psutil.Process(service.process.pid).children():
+            engine.kill()
+
+    statuses = {
+        number: shop.ended(command, deadline_s=90)["status"] for number, command in commands.items()
+    }
+    arrived = received(shop)
+    assert max(arrived.values()) == 1
+    assert set(statuses.values()) <= {"done", "unknown"}
+    assert sum(status == "unknown" for status in statuses.values()) <= 1
+    for number, status in statuses.items():
+        if status == "done":
+            assert arrived[f"burst {number}"] == 1
