@@ -29,7 +29,12 @@ def main() -> None:
         client = NewClient(f"{scratch}/session.db", uuid="bare")
         connected = threading.Event()
         client.qr(lambda _, qr: say(qr=qr.decode()))
-        client.event(ConnectedEv)(lambda *_: (say(connected=True), connected.set()))
+
+        def on_connected(*_: Any) -> None:
+            say(connected=True)
+            connected.set()
+
+        client.event(ConnectedEv)(on_connected)
 
         def on_message(_: Any, event: Any) -> None:
             if event.Message.conversation or event.Message.extendedTextMessage.text:

@@ -23,10 +23,12 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import httpx
+from postgrest import APIResponse
+from realtime import PostgresChangesPayload, RealtimePostgresChangesListenEvent
 from supabase import AsyncClient, acreate_client
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -122,13 +124,18 @@ class Feed:
         live = asyncio.Event()
         channel = client.channel("bench")
         for table in ("integration_accounts", "messages"):
-            channel.on_postgres_changes("*", schema="public", table=table, callback=self._take)
+            channel.on_postgres_changes(
+                RealtimePostgresChangesListenEvent.All,
+                schema="public",
+                table=table,
+                callback=self._take,
+            )
         channel.on_system(lambda _: live.set())
         await channel.subscribe()
         await asyncio.wait_for(live.wait(), LIMIT_S)
 
-    def _take(self, change: Row) -> None:
-        now, record = time.time(), change["data"]["record"]
+    def _take(self, change: PostgresChangesPayload) -> None:
+        now, record = time.time(), change["data"]["record"] or {}
         for expected, arrived in list(self._waiting):
             if not arrived.done() and all(
                 (record.get(k) is not None) if v is ... else record.get(k) == v
@@ -145,6 +152,10 @@ class Feed:
         return arrived
 
 
+def rows_of(answer: APIResponse) -> list[Row]:
+    return cast("list[Row]", answer.data)
+
+
 async def through_rows(
     environment: dict[str, str], phones: Phones, samples: int, links: int
 ) -> Row:
@@ -153,7 +164,7 @@ async def through_rows(
     await client.auth.sign_in_with_password(
         {"email": "demo@example.com", "password": "sandbox-demo"}
     )
-    workspace = (await client.table("workspaces").select("id").execute()).data[0]["id"]
+    workspace = rows_of(await client.table("workspaces").select("id").execute())[0]["id"]
     feed = Feed()
     await feed.subscribe(client)
 
@@ -168,7 +179,8 @@ async def through_rows(
     account, number = "", ""
     for index in range(links):
         row = {"workspace_id": workspace, "nome": f"Bench {index}"}
-        account = (await client.table("integration_accounts").insert(row).execute()).data[0]["id"]
+        inserted = await client.table("integration_accounts").insert(row).execute()
+        account = rows_of(inserted)[0]["id"]
         number = await phones.new("Shop")
         shown = feed.expect(id=account, last_qr=...)
         began = await command(account, "connect", {"method": "qr"})

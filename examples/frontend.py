@@ -15,12 +15,15 @@ import asyncio
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
 from dotenv import load_dotenv
+from postgrest import APIResponse
+from realtime import PostgresChangesPayload, RealtimePostgresChangesListenEvent
 from supabase import AsyncClient, acreate_client
 
+Row = dict[str, Any]
 OWN_NUMBER = "5511900000001"
 CUSTOMER = "5511900000002"
 
@@ -59,19 +62,21 @@ async def signed_in() -> AsyncClient:
     return client
 
 
-async def watch(
-    client: AsyncClient, table: str, filter_: str, event: str = "*"
-) -> asyncio.Queue[dict[str, Any]]:
+async def watch(client: AsyncClient, table: str, filter_: str) -> asyncio.Queue[Row]:
     """Rows of a table as they change."""
-    rows: asyncio.Queue[dict[str, Any]] = asyncio.Queue(1000)
+    rows: asyncio.Queue[Row] = asyncio.Queue(1000)
     live = asyncio.Event()
     channel = client.channel(f"{table}:{filter_}")
+
+    def take(change: PostgresChangesPayload) -> None:
+        rows.put_nowait(change["data"]["record"] or {})
+
     channel.on_postgres_changes(
-        event,
+        RealtimePostgresChangesListenEvent.All,
         schema="public",
         table=table,
         filter=filter_,
-        callback=lambda change: rows.put_nowait(change["data"]["record"]),
+        callback=take,
     )
     channel.on_system(lambda _: live.set())
     await channel.subscribe()
@@ -79,22 +84,24 @@ async def watch(
     return rows
 
 
-async def first_account(client: AsyncClient) -> dict[str, Any] | None:
-    found = (
+def rows_of(answer: APIResponse) -> list[Row]:
+    return cast("list[Row]", answer.data)
+
+
+async def first_account(client: AsyncClient) -> Row | None:
+    found = rows_of(
         await client.table("integration_accounts")
         .select("*")
         .order("created_at")
         .limit(1)
         .execute()
     )
-    return found.data[0] if found.data else None
+    return found[0] if found else None
 
 
-async def insert_command(
-    client: AsyncClient, account: str, type_: str, payload: dict[str, Any]
-) -> dict[str, Any]:
+async def insert_command(client: AsyncClient, account: str, type_: str, payload: Row) -> Row:
     row = {"integration_account_id": account, "type": type_, "payload": payload}
-    return (await client.table("commands").insert(row).execute()).data[0]
+    return rows_of(await client.table("commands").insert(row).execute())[0]
 
 
 async def connect(client: AsyncClient, phones: SimulatedPhones) -> None:
@@ -103,11 +110,11 @@ async def connect(client: AsyncClient, phones: SimulatedPhones) -> None:
     await phones.switch_on(CUSTOMER, "Maria")
     account = await first_account(client)
     if account is None:
-        workspace = (await client.table("workspaces").select("id").limit(1).execute()).data[0]
+        workspace = rows_of(await client.table("workspaces").select("id").limit(1).execute())[0]
         row = {"workspace_id": workspace["id"], "nome": "Atendimento"}
-        account = (await client.table("integration_accounts").insert(row).execute()).data[0]
+        account = rows_of(await client.table("integration_accounts").insert(row).execute())[0]
         print(f"integration_accounts: inserted {account['id']}")
-    changes = await watch(client, "integration_accounts", f"id=eq.{account['id']}", "UPDATE")
+    changes = await watch(client, "integration_accounts", f"id=eq.{account['id']}")
     await insert_command(client, account["id"], "connect", {"method": "qr"})
     print("commands: inserted `connect`")
     scanned = ""
@@ -150,12 +157,11 @@ async def chat(client: AsyncClient, phones: SimulatedPhones) -> None:
     account = await first_account(client)
     if account is None:
         sys.exit("There is no account yet: run `connect` first.")
-    changes = await watch(
-        client, "messages", f"integration_account_id=eq.{account['id']}", "INSERT"
-    )
+    changes = await watch(client, "messages", f"integration_account_id=eq.{account['id']}")
     await phones.write(CUSTOMER, OWN_NUMBER, "Tudo ótimo! Vocês abrem no sábado?")
-    await asyncio.wait_for(changes.get(), 30)
-    found = (
+    while (await asyncio.wait_for(changes.get(), 30))["from_me"]:
+        pass  # a late receipt of our own message
+    found = rows_of(
         await client.table("conversations")
         .select(
             "nome, nao_lidas, status, messages(from_me, sender_nome, conteudo, status, sent_at)"
@@ -163,7 +169,7 @@ async def chat(client: AsyncClient, phones: SimulatedPhones) -> None:
         .order("ultima_mensagem_em", desc=True)
         .execute()
     )
-    for conversation in found.data:
+    for conversation in found:
         unread, status = conversation["nao_lidas"], conversation["status"]
         print(f"\n{conversation['nome']}  ({status}, {unread} unread)")
         for m in sorted(conversation["messages"], key=lambda m: m["sent_at"]):
