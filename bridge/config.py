@@ -21,8 +21,6 @@ from urllib.parse import urlsplit
 
 from bridge.errors import ConfigError
 
-MIN_SECRET_CHARS = 32
-
 T = TypeVar("T")
 
 
@@ -158,7 +156,7 @@ def read_settings(variables: Mapping[str, str]) -> Settings:
     return Settings(
         supabase_url=read("SUPABASE_URL", _http_url),
         service_key=read("SUPABASE_SERVICE_ROLE_KEY", _service_key),
-        auth_secret=read("BAILEYS_AUTH_SECRET", _auth_secret),
+        auth_secret=read("BAILEYS_AUTH_SECRET", str),  # the vault parses it
         state_dir=state_dir,
         session_dir=read("WABRIDGE_SESSION_DIR", lambda text: _session_dir(text, state_dir)),
         log_level=read("WABRIDGE_LOG_LEVEL", _one_of("debug", "info", "warning", "error")),
@@ -244,16 +242,6 @@ def _jwt_role(text: str) -> str | None:
     except (binascii.Error, ValueError):
         return None
     return str(claims.get("role", "")) if isinstance(claims, dict) else None
-
-
-def _auth_secret(text: str) -> str:
-    for entry in text.split(","):
-        if len(entry.rpartition(":")[2].strip()) < MIN_SECRET_CHARS:
-            raise ValueError(
-                f"is too short: it needs {MIN_SECRET_CHARS} characters or more "
-                "(`wabridge keys generate` makes one)"
-            )
-    return text
 
 
 def _absolute_path(text: str) -> Path:
