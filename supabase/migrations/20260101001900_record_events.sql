@@ -430,6 +430,8 @@ create function public.bridge_record_events(p_worker uuid, p_account uuid, p_epo
 returns jsonb
 language plpgsql
 set search_path = ''
+-- connections keep their plans: one made while the tables are empty would read them whole later on
+set enable_seqscan = off
 as $$
 declare
   workspace constant uuid := whatsapp_private.fence(p_worker, p_account, p_epoch);
