@@ -34,7 +34,7 @@ from bridge.ids import SpoolPosition
 from bridge.vault import AccountVault
 
 if TYPE_CHECKING:
-    from bridge.engine.whatsapp import WhatsApp
+    from bridge.engine.connection import Connection
 
 TICK_S = 0.25
 BATCH = 64
@@ -65,7 +65,7 @@ def load_library() -> None:
     library.GetVersion.restype = ctypes.c_char_p
     if library.GetVersion().decode() != wanted:
         raise LibraryUnusable
-    import bridge.engine.whatsapp  # noqa: F401, PLC0415 - loads the library
+    import bridge.engine.connection  # noqa: F401, PLC0415 - loads the library
 
 
 class Wire:
@@ -99,7 +99,7 @@ class Session:
         self._leaks = leaks
         self._lease_until: float | None = None
         self._spool: Spool | None = None
-        self._whatsapp: WhatsApp | None = None
+        self._whatsapp: Connection | None = None
         self._closing = threading.Lock()
         self._pump: threading.Thread | None = None
         self._requests = ThreadPoolExecutor(2, "requests")
@@ -139,7 +139,7 @@ class Session:
         )
 
     def _connect(self) -> None:
-        from bridge.engine.whatsapp import WhatsApp  # noqa: PLC0415 - after load_library
+        from bridge.engine.connection import Connection  # noqa: PLC0415 - after load_library
 
         order = self._order
         plan = Plan(
@@ -151,7 +151,7 @@ class Session:
             pairing_timeout_s=order.pairing_timeout_s,
         )
         outlets = Outlets(self._append, self._signal, self._wire.complain)
-        self._whatsapp = WhatsApp(plan, outlets, self._gate, self._leaks)
+        self._whatsapp = Connection(plan, outlets, self._gate, self._leaks)
         self._whatsapp.start()
 
     # -------------------------------------------------------------------------------- events
@@ -234,15 +234,15 @@ class Session:
             case frames.Logout():
                 self._submit(order.request, lambda whatsapp: whatsapp.logout())
 
-    def _connected_whatsapp(self) -> WhatsApp:
+    def _connected_whatsapp(self) -> Connection:
         if self._whatsapp is None:
             raise CommandError("The session is not connected.", code="session_over")
         return self._whatsapp
 
-    def _submit(self, request: int, work: Callable[[WhatsApp], str | None]) -> None:
+    def _submit(self, request: int, work: Callable[[Connection], str | None]) -> None:
         self._requests.submit(self._answer, request, work)
 
-    def _answer(self, request: int, work: Callable[[WhatsApp], str | None]) -> None:
+    def _answer(self, request: int, work: Callable[[Connection], str | None]) -> None:
         session = self._order.session
         try:
             value = work(self._connected_whatsapp())
@@ -296,7 +296,7 @@ class Session:
         self._wire.send(frames.Closed(session=self._order.session))
 
 
-def _enqueue(whatsapp: WhatsApp, order: frames.SendText) -> None:
+def _enqueue(whatsapp: Connection, order: frames.SendText) -> None:
     whatsapp.enqueue_text(order.command_id, order.to, order.text)
 
 

@@ -83,4 +83,10 @@ class Sender:
             if hindrance is not None:
                 self._spool(hindrance.of(job.command_id))
             elif self._spool(SendStarted(command_id=job.command_id)):
-                self._spool(self._send(job))
+                self._spool(self._outcome(job))
+
+    def _outcome(self, job: Job) -> SpooledEvent:
+        try:
+            return self._send(job)
+        except Exception:  # noqa: BLE001 - a command's barrier: the next ones must go on
+            return outcome.NO_ANSWER.of(job.command_id)

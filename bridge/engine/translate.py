@@ -129,7 +129,7 @@ def receipt(proto: Any, own: Person) -> SpooledEvent | None:
     )
 
 
-def group_changed(proto: Any) -> SpooledEvent | None:
+def group_changed(proto: Any, _own: Person) -> SpooledEvent | None:
     """A `GroupInfoEvent`: only a new subject matters here."""
     chat = jid(proto.JID)
     if chat is None or not proto.HasField("Name"):
@@ -137,7 +137,7 @@ def group_changed(proto: Any) -> SpooledEvent | None:
     return GroupChanged(chat=chat, subject=proto.Name.Name or None)
 
 
-def group_joined(proto: Any) -> SpooledEvent | None:
+def group_joined(proto: Any, _own: Person) -> SpooledEvent | None:
     """A `JoinedGroup` event."""
     chat = jid(proto.GroupInfo.JID)
     if chat is None:

@@ -175,8 +175,8 @@ def test_a_new_subject_is_told_and_other_changes_are_not():
     changed = wire.GroupInfoEvent(JID=address("9@g.us"), Name=wire.GroupName(Name="Sales"))
     other = wire.GroupInfoEvent(JID=address("9@g.us"))
 
-    assert translate.group_changed(changed) == SALES
-    assert translate.group_changed(other) is None
+    assert translate.group_changed(changed, OWN) == SALES
+    assert translate.group_changed(other, OWN) is None
 
 
 def test_joining_a_group_tells_its_subject():
@@ -184,4 +184,4 @@ def test_joining_a_group_tells_its_subject():
         GroupInfo=wire.GroupInfo(JID=address("9@g.us"), GroupName=wire.GroupName(Name="Sales"))
     )
 
-    assert translate.group_joined(joined) == SALES
+    assert translate.group_joined(joined, OWN) == SALES
