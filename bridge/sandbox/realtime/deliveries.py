@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import anyio
 import psycopg
 from loguru import logger
 from psycopg.sql import SQL, Identifier
@@ -25,6 +26,9 @@ SMALL_VALUE = 64
 
 AT_ONCE = 500
 """Rows that go into one SQL statement."""
+
+VISIBILITY_TRIES = 1000
+"""A millisecond apart; a commit is visible after a fraction of one."""
 
 Watchers = Sequence[tuple[Subscription, Channel]]
 
@@ -66,7 +70,11 @@ class Deliveries:
         """Everything that the batch is to be told to whom, in commit order."""
         by_table: dict[int, list[tuple[int, Change]]] = {}
         for position, change in enumerate(batch):
-            by_table.setdefault(change.relation.oid, []).append((position, change))
+            relation = change.relation
+            if self.channels.watching(relation.schema, relation.table):
+                by_table.setdefault(relation.oid, []).append((position, change))
+        if by_table:
+            await self._until_visible({change.transaction for change in batch})
         found: list[tuple[int, Delivery]] = []
         for changes in by_table.values():
             for start in range(0, len(changes), AT_ONCE):
@@ -81,6 +89,23 @@ class Deliveries:
                 found += [(part[index][0], delivery) for index, delivery in deliveries]
         found.sort(key=lambda item: item[0])
         return [delivery for _, delivery in found]
+
+    async def _until_visible(self, transactions: set[int]) -> None:
+        """Wait until everybody sees what was committed.
+
+        The stream has a commit as soon as it is in the log, which is a moment before other
+        sessions see it: policies would hide the row, and a client that looks at once would miss it.
+        """
+        query = (
+            b"select bool_and(pg_visible_in_snapshot(id::text::xid8, pg_current_snapshot()))"
+            b" from unnest(%s::bigint[]) id"
+        )
+        for _ in range(VISIBILITY_TRIES):
+            cursor = await self.connection.execute(query, [list(transactions)])
+            if await cursor.fetchone() == (True,):
+                return
+            await anyio.sleep(0.001)
+        logger.warning("a commit stayed invisible", transactions=len(transactions))
 
     async def _of_table(self, changes: Sequence[Change]) -> list[tuple[int, Delivery]]:
         relation = changes[0].relation

@@ -42,11 +42,13 @@ class Change:
         old: the replica identity (all columns if it is FULL) of an updated or deleted row, as far
             as the stream has it.
         committed_at: of the transaction, ISO 8601 in UTC.
+        transaction: its id, without the epoch.
     """
 
     relation: Relation
     verb: str
     committed_at: str
+    transaction: int
     new: Values | None
     old: Values | None
 
@@ -57,12 +59,13 @@ class Decoder:
 
     _relations: dict[int, Relation] = field(default_factory=dict)
     _committed_at: str = ""
+    _transaction: int = 0
 
     def feed(self, message: bytes) -> Change | None:
         """The change that a message is, or None for those that only describe."""
         kind = message[:1]
         if kind == b"B":
-            (microseconds,) = struct.unpack_from("!q", message, 9)
+            microseconds, self._transaction = struct.unpack_from("!qI", message, 9)
             moment = EPOCH + timedelta(microseconds=microseconds)
             self._committed_at = moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
         elif kind == b"R":
@@ -88,7 +91,7 @@ class Decoder:
                     for column in relation.columns
                     if column.name in new or column.name in old
                 }
-        return Change(relation, VERBS[kind], self._committed_at, new, old)
+        return Change(relation, VERBS[kind], self._committed_at, self._transaction, new, old)
 
 
 def _relation(message: bytes) -> Relation:

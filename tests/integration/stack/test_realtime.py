@@ -169,6 +169,15 @@ class TestChanges:
         assert mine[0]["old_record"] == {"id": note["id"]}
         assert "record" not in mine[0]
 
+    async def test_who_looks_at_once_sees_the_row(self, service, room):
+        """No change is told, or judged by a policy, before its commit is visible to all."""
+        watcher = await Watcher(service).on("INSERT", "notes", f"room_id=eq.{room}").live()
+        for count in range(1, 101):
+            made = await insert(service, room, n=count)
+            changes = await watcher.next(count)
+            query = service.table("notes").select("n").eq("id", changes[-1]["record"]["id"])
+            assert (await query.execute()).data == [{"n": made["n"]}]
+
     async def test_a_large_transaction_arrives_whole_and_in_order(self, service, room):
         watcher = await Watcher(service).on("INSERT", "notes", f"room_id=eq.{room}").live()
         rows = [{"chat": "bulk", "n": n, "remote_id": str(n)} for n in range(3000)]
