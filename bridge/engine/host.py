@@ -130,7 +130,7 @@ class EngineHost:
         self._opening: set[AccountId] = set()
         self._replicas: dict[AccountId, Replica] = {}
         self._numbers = itertools.count(1)
-        self._placing = anyio.Lock()
+        self._making_room = anyio.Lock()
         self._stack = AsyncExitStack()
         self._tasks: anyio.abc.TaskGroup | None = None
         self._ending = False
@@ -216,18 +216,17 @@ class EngineHost:
             await anyio.to_thread.run_sync(self._place_state, account, epoch, image)
         acknowledged = image if isinstance(image, bytes) else None
         self._replicas[account] = Replica(self._database(account), acknowledged=acknowledged)
-        async with self._placing:
-            engine = await self._engine_with_room()
-            session = Session(
-                number=next(self._numbers),
-                account=account,
-                epoch=epoch,
-                replica=self._replicas[account],
-                engine=engine,
-                keeper=self,
-                close_timeout_s=self._settings.close_timeout_s,
-            )
-            engine.sessions[session.number] = session
+        engine = await self._engine_with_room()
+        session = Session(
+            number=next(self._numbers),
+            account=account,
+            epoch=epoch,
+            replica=self._replicas[account],
+            engine=engine,
+            keeper=self,
+            close_timeout_s=self._settings.close_timeout_s,
+        )
+        engine.sessions[session.number] = session
         self._sessions[account] = session
         opened = False
         try:
@@ -349,21 +348,32 @@ class EngineHost:
     # --------------------------------------------------------------------------- processes
 
     async def _engine_with_room(self) -> EngineProcess:
-        """The fullest engine that has room, so that others stay empty. Under the lock."""
-        self._engines = [engine for engine in self._engines if not engine.ended]
-        room = self._with_room()
-        if not room:
-            return await self._start_engine()
-        return max(room, key=lambda engine: len(engine.sessions))
+        """Where the next session goes; the caller puts it there before it waits for anything.
 
-    def _with_room(self) -> list[EngineProcess]:
-        return [
+        :raises EngineDied: if no process can be started.
+        """
+        while (engine := self._best()) is None:
+            await self._make_room()
+        return engine
+
+    def _best(self) -> EngineProcess | None:
+        """The fullest process that has room, so that others stay empty; a spent one if need be."""
+        self._engines = [engine for engine in self._engines if not engine.ended]
+        usable = [
             engine
             for engine in self._engines
             if engine.alive
-            and not engine.is_spent
+            and not engine.is_worn_out
             and len(engine.sessions) < self._settings.accounts_per_engine
         ]
+        return max(usable, key=lambda each: (not each.is_spent, len(each.sessions)), default=None)
+
+    async def _make_room(self) -> None:
+        """See to it that there is a fresh process with room."""
+        async with self._making_room:
+            best = self._best()
+            if best is None or best.is_spent:
+                await self._start_engine()
 
     async def _start_engine(self) -> EngineProcess:
         if self._tasks is None or self._ending:
@@ -382,19 +392,16 @@ class EngineHost:
 
     async def _keep_room(self) -> None:
         """Have a warm process with room, then let spent ones go."""
-        async with self._placing:
-            if self._ending:
-                return
-            if not self._with_room():
-                try:
-                    await self._start_engine()
-                except EngineDied:
-                    logger.error("No engine process could be started; the next open tries again")
-                    return
-            for engine in self._engines:
-                if engine.alive and engine.is_spent and not engine.sessions:
-                    logger.info("An idle engine process is replaced", spent=engine.spent)
-                    engine.end()
+        try:
+            await self._make_room()
+        except EngineDied:
+            if not self._ending:
+                logger.error("No engine process could be started; the next open tries again")
+            return
+        for engine in self._engines:
+            if engine.alive and engine.is_spent and not engine.sessions:
+                logger.info("An idle engine process is replaced", spent=engine.spent)
+                engine.end()
 
 
 def _pair(pairing: PairByQr | PairByCode | None) -> str:

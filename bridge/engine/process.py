@@ -35,10 +35,10 @@ _ENVIRONMENT = ("env", "NEONIZE_BOT_TAG=off")
 GRACE_S = 1.0
 END_TIMEOUT_S = 14.0
 
-# An engine that leaked this much is replaced when it has no session, or takes no more. Ten points
-# are a parked thread (a pairing that nobody finished), one is an open file (any other session).
-SPENT_WHEN_IDLE = 50
-SPENT = 500
+# An engine that leaked so much is replaced when it has no session; worn out, it takes no more. Ten
+# points are a parked thread (a pairing that nobody finished), one is a file (any other session).
+SPENT = 50
+WORN_OUT = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,9 +77,13 @@ class EngineProcess:
 
     @property
     def is_spent(self) -> bool:
+        """To be replaced as soon as it has no session."""
+        return self.spent >= SPENT
+
+    @property
+    def is_worn_out(self) -> bool:
         """Takes no more sessions."""
-        limit = SPENT if self.sessions else SPENT_WHEN_IDLE
-        return self.spent >= limit
+        return self.spent >= WORN_OUT
 
     async def run(self) -> None:
         """Start the process, and be there until it has ended.

@@ -34,18 +34,22 @@ async def test_a_code_typed_on_the_phone_connects(place, phones, vault, account,
 async def test_an_expired_qr_ends_the_session_and_the_engine_is_replaced(
     place, phones, vault, account, owner, monkeypatch
 ):
-    monkeypatch.setattr(process, "SPENT_WHEN_IDLE", 10)
+    monkeypatch.setattr(process, "SPENT", 10)
     async with place.host(pairing_timeout_s=4.0, ping_interval_s=0.2) as host:
         async with opened(host, account, vault, pairing=PairByQr()) as drive:
             failed = await drive.signal(ev.PairingFailed)
             assert failed.code == "qr_expired"
-            before = drive.engine_pid
+            engine = drive.session._engine
             with anyio.fail_after(10):
-                while drive.session._engine.spent < 10:
+                while engine.spent < 10:
                     await anyio.sleep(0.02)
+            assert engine.alive
+        with anyio.fail_after(20):
+            while engine.alive:
+                await anyio.sleep(0.02)
 
         async with linked(host, account, vault, phones, owner) as drive:
-            assert drive.engine_pid != before
+            assert drive.engine_pid != engine.pid
 
 
 async def test_a_connection_lost_while_the_qr_is_shown_ends_the_session(
