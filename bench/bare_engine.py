@@ -19,7 +19,9 @@ def say(**what: Any) -> None:
 
 
 def main() -> None:
-    trust.install(trust.Trust.read(Path(sys.argv[1])))
+    simulator = trust.Trust.read(Path(sys.argv[1]))
+    trust.start_with_environment(simulator)
+    trust.install(simulator)
     from neonize.client import NewClient  # noqa: PLC0415
     from neonize.events import ConnectedEv, MessageEv  # noqa: PLC0415
     from neonize.utils.jid import build_jid  # noqa: PLC0415

@@ -225,16 +225,10 @@ async def bare_engine(environment: dict[str, str], phones: Phones, samples: int)
     trust = (await phones.http.get("/trust")).json()
     trust_file = anyio.Path(environment["TRUST_FILE"])
     await trust_file.write_text(json.dumps(trust))
-    variables = dict(os.environ) | {
-        "SSL_CERT_FILE": trust["ca_file"],
-        "SSL_CERT_DIR": "/nonexistent",
-        "HTTPS_PROXY": trust["proxy_url"],
-        "NEONIZE_BOT_TAG": "off",
-    }
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "bench.bare_engine", str(trust_file), customer),
         cwd=ROOT,
-        env=variables,
+        env=dict(os.environ) | {"NEONIZE_BOT_TAG": "off"},
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
