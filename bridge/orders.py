@@ -1,0 +1,261 @@
+"""What the parent asks of an engine, in the words of WhatsApp: the counterpart of `bridge.events`.
+
+Two families, told apart by how their outcome comes back:
+
+* `Outgoing` is a message that somebody sees. It belongs to a command, is journaled before it
+  leaves, and its outcome is a spooled event (`SendSucceeded`, `SendFailed`).
+* `Request` is everything else. It is answered once, with a value or an error, and may be repeated.
+
+JIDs have no device part. Files are paths on this host, which parent and engine share.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from bridge.ids import Jid, WhatsAppMessageId
+
+
+class Order(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Base of all orders: immutable, named fields only."""
+
+
+class Quote(Order, frozen=True):
+    """The message that an outgoing one answers.
+
+    Attributes:
+        sender: who wrote it (oneself included).
+        text: what apps show of it; empty for what is not text.
+    """
+
+    id: WhatsAppMessageId
+    sender: Jid
+    text: str = ""
+
+
+# --------------------------------------------------------------------------- outgoing messages
+
+
+class Text(Order, frozen=True, tag=True):
+    """A text, with who is mentioned in it and what it answers."""
+
+    text: str
+    mentions: list[Jid] = []
+    quote: Quote | None = None
+    link_preview: bool = False
+
+
+class Media(Order, frozen=True, tag=True):
+    """A file.
+
+    Attributes:
+        path: file on this host; not changed, not deleted by the engine.
+        seconds: duration of audio and video.
+        waveform: 64 values from 0 to 100 of a voice note.
+        thumbnail: small JPEG.
+    """
+
+    kind: Literal["image", "video", "audio", "document", "sticker"]
+    path: str
+    mime_type: str
+    caption: str | None = None
+    file_name: str | None = None
+    voice_note: bool = False
+    view_once: bool = False
+    seconds: int | None = None
+    width: int | None = None
+    height: int | None = None
+    waveform: bytes | None = None
+    thumbnail: bytes | None = None
+    mentions: list[Jid] = []
+    quote: Quote | None = None
+
+
+class Location(Order, frozen=True, tag=True):
+    """A place; degrees, WGS 84."""
+
+    latitude: float
+    longitude: float
+    name: str | None = None
+    address: str | None = None
+    quote: Quote | None = None
+
+
+class Contact(Order, frozen=True, tag=True):
+    """A contact card; the numbers are E.164 digits."""
+
+    name: str
+    numbers: list[str]
+    quote: Quote | None = None
+
+
+class Poll(Order, frozen=True, tag=True):
+    """A question with options, of which up to `selectable` may be chosen."""
+
+    question: str
+    options: list[str]
+    selectable: int = 1
+    quote: Quote | None = None
+
+
+class Reaction(Order, frozen=True, tag=True):
+    """An emoji on a message; an empty one takes it back."""
+
+    target: WhatsAppMessageId
+    target_sender: Jid
+    target_from_me: bool
+    emoji: str
+
+
+class Edit(Order, frozen=True, tag=True):
+    """A new text for an own message."""
+
+    target: WhatsAppMessageId
+    text: str
+
+
+class Revoke(Order, frozen=True, tag=True):
+    """Delete a message for everyone: an own one, or somebody's as an admin of the group."""
+
+    target: WhatsAppMessageId
+    target_sender: Jid
+    target_from_me: bool
+
+
+Outgoing = Text | Media | Location | Contact | Poll | Reaction | Edit | Revoke
+
+
+# --------------------------------------------------------------------------- requests
+
+
+class MarkRead(Order, frozen=True, tag=True):
+    """Read receipts for messages of one sender in one chat."""
+
+    chat: Jid
+    sender: Jid
+    ids: list[WhatsAppMessageId]
+    at: float
+
+
+class ShowTyping(Order, frozen=True, tag=True):
+    """What the other person sees under the name."""
+
+    chat: Jid
+    state: Literal["composing", "recording", "paused"]
+
+
+class CheckNumbers(Order, frozen=True, tag=True):
+    """Which numbers are on WhatsApp. E.164 digits; answers a list of `{number, jid, lid}`."""
+
+    numbers: list[str]
+
+
+class AskGroup(Order, frozen=True, tag=True):
+    """Subject and participants of a group; answers `{subject, participants: [...]}` or null."""
+
+    chat: Jid
+
+
+class CreateGroup(Order, frozen=True, tag=True):
+    """Answers `{jid}`."""
+
+    subject: str
+    participants: list[Jid]
+
+
+class ChangeGroup(Order, frozen=True, tag=True):
+    """What is not None is changed."""
+
+    chat: Jid
+    subject: str | None = None
+    description: str | None = None
+    picture_path: str | None = None
+    announce: bool | None = None
+    locked: bool | None = None
+
+
+class ChangeParticipants(Order, frozen=True, tag=True):
+    """Answers `[{jid, ok, code}]`."""
+
+    chat: Jid
+    action: Literal["add", "remove", "promote", "demote"]
+    participants: list[Jid]
+
+
+class AskInvite(Order, frozen=True, tag=True):
+    """Link to join a group; answers `{link}`."""
+
+    chat: Jid
+    revoke: bool = False
+
+
+class LeaveGroup(Order, frozen=True, tag=True):
+    """Leave."""
+
+    chat: Jid
+
+
+class SetProfile(Order, frozen=True, tag=True):
+    """Own name, status text, picture: what is not None is changed."""
+
+    name: str | None = None
+    status: str | None = None
+    picture_path: str | None = None
+
+
+class Block(Order, frozen=True, tag=True):
+    """Block or unblock a person."""
+
+    person: Jid
+    blocked: bool
+
+
+class RejectCall(Order, frozen=True, tag=True):
+    """Refuse a call that rings now."""
+
+    caller: Jid
+    call_id: str
+
+
+class AskPicture(Order, frozen=True, tag=True):
+    """Picture of a person or group; answers `{id, url}` or null where there is none to see."""
+
+    of: Jid
+    known_id: str | None = None
+
+
+class DownloadMedia(Order, frozen=True, tag=True):
+    """Fetch and decrypt the file of a received message; answers `{size_bytes}`.
+
+    Attributes:
+        message: the message's protobuf JSON form, or the part of it that names the file.
+        path: where to write it, on this host.
+    """
+
+    message: bytes
+    path: str
+
+
+class Logout(Order, frozen=True, tag=True):
+    """Unlink this device; the session ends."""
+
+
+Request = (
+    MarkRead
+    | ShowTyping
+    | CheckNumbers
+    | AskGroup
+    | CreateGroup
+    | ChangeGroup
+    | ChangeParticipants
+    | AskInvite
+    | LeaveGroup
+    | SetProfile
+    | Block
+    | RejectCall
+    | AskPicture
+    | DownloadMedia
+    | Logout
+)
