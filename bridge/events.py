@@ -148,6 +148,77 @@ class Delivery(Struct, frozen=True):
     event: SpooledEvent
 
 
+# --------------------------------------------------------------------------- history
+
+
+class PastMessage(Struct, frozen=True):
+    """A message of the past, as the phone keeps it.
+
+    Attributes:
+        status: own messages: `sent`, `delivered`, `read`, `played`, or `failed`.
+        revoked: it was deleted for everyone; then there is no text.
+        reactions: messages with a `reactionMessage` each, by others or oneself.
+    """
+
+    id: WhatsAppMessageId
+    sender: Person | None
+    from_me: bool
+    sent_at: float
+    status: str
+    message: dict[str, Any]
+    revoked: bool = False
+    reactions: list[MessageReceived] = []
+
+
+class PastChat(Struct, frozen=True):
+    """A chat, or a piece of a long one.
+
+    Attributes:
+        name: subject of a group; in a direct chat what the phone's address book says.
+        pinned, archived, muted_until: as on the phone when it was linked; Unix seconds, infinite
+            for ever.
+        more_on_phone: the phone has older messages that it did not send; None if it did not say.
+    """
+
+    chat: Jid
+    peer: Person | None
+    name: str | None = None
+    unread: int = 0
+    archived: bool = False
+    pinned: bool = False
+    muted_until: float | None = None
+    more_on_phone: bool | None = None
+    messages: list[PastMessage] = []
+
+
+class HistoryPart(Struct, frozen=True):
+    """A part of a history that the phone sent.
+
+    Attributes:
+        own: whose account it is.
+        progress: percent of all histories that the phone has sent with this one.
+        share: how much of this one is behind this part, 0 to 1.
+        last: nothing of this one follows.
+        lost: it was announced, and WhatsApp does not have it any more.
+        people: names, and addresses that belong together.
+    """
+
+    own: Person
+    progress: int
+    share: float
+    last: bool
+    lost: bool = False
+    people: list[Person] = []
+    chats: list[PastChat] = []
+
+
+class HistoryDelivery(Struct, frozen=True):
+    """A part with its place in the spool of histories, which is another than that of events."""
+
+    position: SpoolPosition
+    part: HistoryPart
+
+
 # --------------------------------------------------------------------------- signals
 
 
