@@ -31,6 +31,7 @@ from bridge.normalise.rows import (
     MessageRow,
     SentRow,
 )
+from bridge.orders import AskGroup, Request
 from bridge.supabase.client import RequestRefused
 from bridge.supabase.patience import until_available
 from bridge.supabase.rpc import Attempt, Recorded
@@ -58,8 +59,8 @@ class Feed(Protocol):
     async def confirm(self, position: SpoolPosition) -> None:
         """Everything up to here may be forgotten."""
 
-    async def group_subject(self, chat: Jid) -> str | None:
-        """Ask WhatsApp for the name of a group."""
+    async def ask(self, order: Request) -> Any:
+        """Ask WhatsApp for something."""
 
 
 class Outcomes(Protocol):
@@ -194,7 +195,7 @@ class Ingest:
     async def _learn_group(self, feed: Feed, group: Jid) -> None:
         async with self._lookups:
             try:
-                subject = await feed.group_subject(group)
+                known = await feed.ask(AskGroup(chat=group))
             except BridgeError as fault:
                 logger.info(
                     "The name of a group could not be asked for",
@@ -202,8 +203,8 @@ class Ingest:
                     code=fault.code,
                 )
                 return
-            if subject is not None:
-                await self._write(feed, [GroupRow(jid=group, subject=subject)])
+            if known is not None and known["subject"] is not None:
+                await self._write(feed, [GroupRow(jid=group, subject=known["subject"])])
 
 
 async def _read(feed: Feed, send: MemoryObjectSendStream[Delivery]) -> None:

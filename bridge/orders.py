@@ -4,7 +4,8 @@ Two families, told apart by how their outcome comes back:
 
 * `Outgoing` is a message that somebody sees. It belongs to a command, is journaled before it
   leaves, and its outcome is a spooled event (`SendSucceeded`, `SendFailed`).
-* `Request` is everything else. It is answered once, with a value or an error, and may be repeated.
+* `Request` is everything else. It is answered once, with a value or an error, and may be repeated
+  (but `CreateGroup`, which would make another group).
 
 JIDs have no device part. Files are paths on this host, which parent and engine share.
 """
@@ -38,13 +39,27 @@ class Quote(Order, frozen=True):
 # --------------------------------------------------------------------------- outgoing messages
 
 
+class LinkPreview(Order, frozen=True):
+    """What apps show of a page under a text that names it.
+
+    Attributes:
+        url: as it stands in the text.
+        thumbnail: small JPEG.
+    """
+
+    url: str
+    title: str
+    description: str | None = None
+    thumbnail: bytes | None = None
+
+
 class Text(Order, frozen=True, tag=True):
     """A text, with who is mentioned in it and what it answers."""
 
     text: str
     mentions: list[Jid] = []
     quote: Quote | None = None
-    link_preview: bool = False
+    preview: LinkPreview | None = None
 
 
 class Media(Order, frozen=True, tag=True):
@@ -114,6 +129,7 @@ class Edit(Order, frozen=True, tag=True):
 
     target: WhatsAppMessageId
     text: str
+    mentions: list[Jid] = []
 
 
 class Revoke(Order, frozen=True, tag=True):
@@ -147,19 +163,23 @@ class ShowTyping(Order, frozen=True, tag=True):
 
 
 class CheckNumbers(Order, frozen=True, tag=True):
-    """Which numbers are on WhatsApp. E.164 digits; answers a list of `{number, jid, lid}`."""
+    """Which numbers are on WhatsApp. E.164 digits; answers `[{number, jid, lid}]`."""
 
     numbers: list[str]
 
 
 class AskGroup(Order, frozen=True, tag=True):
-    """Subject and participants of a group; answers `{subject, participants: [...]}` or null."""
+    """What a group is; null if WhatsApp does not tell (no such group, or not in it).
+
+    Answers `{subject, description, announce, locked, participants}`, the last a list of
+    `{jid, phone_jid, lid, admin}`.
+    """
 
     chat: Jid
 
 
 class CreateGroup(Order, frozen=True, tag=True):
-    """Answers `{jid}`."""
+    """Answers what `AskGroup` answers, and `jid`."""
 
     subject: str
     participants: list[Jid]
@@ -177,7 +197,7 @@ class ChangeGroup(Order, frozen=True, tag=True):
 
 
 class ChangeParticipants(Order, frozen=True, tag=True):
-    """Answers `[{jid, ok, code}]`."""
+    """Answers `[{jid, phone_jid, lid, ok, code, invite_code}]`."""
 
     chat: Jid
     action: Literal["add", "remove", "promote", "demote"]

@@ -6,9 +6,8 @@ change the goal, wake the loop, and wait for what the row shows then.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
 from enum import StrEnum
+from typing import Any
 
 import anyio
 from loguru import logger
@@ -20,10 +19,11 @@ from bridge.accounts.session import Ended, LiveSession, Mode, Surroundings
 from bridge.accounts.settling import finish_send, settle_commands
 from bridge.engine.host import EngineDied, PairByCode, PairByQr
 from bridge.errors import CommandError
-from bridge.ids import AccountId, CommandId, Jid, WhatsAppMessageId
+from bridge.ids import AccountId, CommandId, Jid
+from bridge.orders import Logout, Outgoing, Request
 from bridge.states import AccountStatus, Desired
 from bridge.supabase.patience import Backoff, until_available
-from bridge.supabase.rpc import Attempt, Lease, Unread
+from bridge.supabase.rpc import Attempt, Lease
 
 CONNECT_WAIT_S = 45.0
 STOP_WAIT_S = 15.0
@@ -172,8 +172,8 @@ class Account:
         finally:
             self._logging_out = False
 
-    async def send_text(self, command: CommandId, to: Jid, text: str, attempt: Attempt) -> None:
-        """Hand a text to WhatsApp; returns when its outcome is recorded (or will never come).
+    async def send(self, command: CommandId, to: Jid, order: Outgoing, attempt: Attempt) -> None:
+        """Hand a message to WhatsApp; returns when its outcome is recorded (or will never come).
 
         Raises:
             NotConnected: nothing was sent.
@@ -183,7 +183,7 @@ class Account:
         assert live.session is not None
         entry = self._ledger.hand_over(command, attempt)
         try:
-            await live.session.send_text(command, to, text)
+            await live.session.send(command, to, order)
         except CommandError:
             self._ledger.take_back(command)
             raise
@@ -191,21 +191,19 @@ class Account:
             logger.info("The engine died during a send; its journal will tell the outcome")
         await entry.settled.wait()
 
-    async def mark_read(self, unread: Sequence[Unread]) -> None:
-        """Tell WhatsApp that messages were read.
+    async def ask(self, order: Request) -> Any:
+        """Have something done at WhatsApp; returns what the order says it answers.
 
         Raises:
-            NotConnected: nothing was told.
-            CommandError: WhatsApp refused.
+            NotConnected: it was not asked.
+            CommandError: WhatsApp refused, or cannot be asked now.
         """
         live = self._ready()
         assert live.session is not None
-        by_sender: dict[tuple[Jid, Jid], list[WhatsAppMessageId]] = {}
-        for message in unread:
-            key = (message.chat_jid, message.sender_jid)
-            by_sender.setdefault(key, []).append(message.whatsapp_message_id)
-        for (chat, sender), ids in by_sender.items():
-            await live.session.mark_read(chat, sender, ids, time.time())
+        try:
+            return await live.session.ask(order)
+        except EngineDied as fault:
+            raise NotConnected(fault.sentence, retryable=True) from None
 
     @property
     def own_jid(self) -> Jid | None:
@@ -348,7 +346,7 @@ class Account:
                 if live is None or live.session is None:
                     return False
                 try:
-                    await live.session.logout()
+                    await live.session.ask(Logout())
                     await self._face.until_shown(_is_logged_out, after=turn)
                 except EngineDied:
                     return False

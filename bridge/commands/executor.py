@@ -5,6 +5,7 @@ This is one of the two places where any exception is caught: whatever happens, o
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -23,9 +24,10 @@ from bridge.commands.payloads import (
 from bridge.engine.host import PairByCode, PairByQr
 from bridge.errors import BridgeError, CommandError, LeaseLost
 from bridge.events import Person
-from bridge.ids import AccountId, CommandId, Jid, LeaseEpoch
+from bridge.ids import AccountId, CommandId, Jid, LeaseEpoch, WhatsAppMessageId
 from bridge.normalise.identity import chat_of, peer_of, person_of
 from bridge.normalise.rows import ReceiptRow, to_json
+from bridge.orders import MarkRead, Outgoing, Request, Text
 from bridge.states import AccountStatus
 from bridge.supabase.patience import until_available
 from bridge.supabase.rpc import Attempt, ClaimedCommand, Finish, Recorded, Unread
@@ -54,11 +56,11 @@ class AccountPort(Protocol):
     async def logout(self) -> bool:
         """Unlink and forget; whether WhatsApp was told."""
 
-    async def send_text(self, command: CommandId, to: Jid, text: str, attempt: Attempt) -> None:
+    async def send(self, command: CommandId, to: Jid, order: Outgoing, attempt: Attempt) -> None:
         """Hand over; returns when the outcome is recorded."""
 
-    async def mark_read(self, unread: Sequence[Unread]) -> None:
-        """Tell WhatsApp."""
+    async def ask(self, order: Request) -> Any:
+        """Have something done at WhatsApp; returns what the order says it answers."""
 
 
 class Accounts(Protocol):
@@ -186,10 +188,10 @@ class Executor:
         payload.refuse_what_is_missing()
         if command.chat_jid is None:
             raise CommandError("The database did not say where to.", code="recipient_unknown")
-        await account.send_text(
+        await account.send(
             command.id,
             command.chat_jid,
-            payload.text,
+            Text(text=payload.text),
             Attempt(command.attempts, _retry_in_s(command.attempts)),
         )
 
@@ -208,7 +210,12 @@ class Executor:
         )
         if not unread:
             return {"marked": 0}
-        await account.mark_read(unread)
+        by_sender: dict[tuple[Jid, Jid], list[WhatsAppMessageId]] = {}
+        for message in unread:
+            key = (message.chat_jid, message.sender_jid)
+            by_sender.setdefault(key, []).append(message.whatsapp_message_id)
+        for (chat_jid, sender), ids in by_sender.items():
+            await account.ask(MarkRead(chat=chat_jid, sender=sender, ids=ids, at=time.time()))
         chat = chat_of(unread[0].chat_jid)
         row = ReceiptRow(
             chat=chat,

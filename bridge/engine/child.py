@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -213,36 +213,27 @@ class Session:
             self._whatsapp.end_lease()
         self._whatsapp.tick(now)
 
-    def request(
-        self,
-        order: frames.SendText | frames.MarkRead | frames.AskGroupSubject | frames.Logout,
-    ) -> None:
+    def request(self, frame: frames.Send | frames.Do) -> None:
         """Do it, at once or in a thread, and answer."""
-        match order:
-            case frames.SendText():
+        match frame:
+            case frames.Send():
                 # in the main loop: commands keep their order
-                self._answer(order.request, lambda whatsapp: _enqueue(whatsapp, order))
-            case frames.MarkRead():
-                self._submit(
-                    order.request,
-                    lambda whatsapp: whatsapp.mark_read(
-                        order.chat, order.sender, order.ids, order.at
-                    ),
+                self._answer(
+                    frame.request,
+                    lambda whatsapp: whatsapp.enqueue(frame.command_id, frame.to, frame.order),
                 )
-            case frames.AskGroupSubject():
-                self._submit(order.request, lambda whatsapp: whatsapp.group_subject(order.chat))
-            case frames.Logout():
-                self._submit(order.request, lambda whatsapp: whatsapp.logout())
+            case frames.Do():
+                self._submit(frame.request, lambda whatsapp: whatsapp.do(frame.order))
 
     def _connected_whatsapp(self) -> Connection:
         if self._whatsapp is None:
             raise CommandError("The session is not connected.", code="session_over")
         return self._whatsapp
 
-    def _submit(self, request: int, work: Callable[[Connection], str | None]) -> None:
+    def _submit(self, request: int, work: Callable[[Connection], Any]) -> None:
         self._requests.submit(self._answer, request, work)
 
-    def _answer(self, request: int, work: Callable[[Connection], str | None]) -> None:
+    def _answer(self, request: int, work: Callable[[Connection], Any]) -> None:
         session = self._order.session
         try:
             value = work(self._connected_whatsapp())
@@ -294,10 +285,6 @@ class Session:
             self._pump.join()
         self._requests.shutdown(wait=False, cancel_futures=True)
         self._wire.send(frames.Closed(session=self._order.session))
-
-
-def _enqueue(whatsapp: Connection, order: frames.SendText) -> None:
-    whatsapp.enqueue_text(order.command_id, order.to, order.text)
 
 
 class Engine:
@@ -368,10 +355,8 @@ class Engine:
         | frames.Lease
         | frames.Disconnect
         | frames.Close
-        | frames.SendText
-        | frames.MarkRead
-        | frames.AskGroupSubject
-        | frames.Logout,
+        | frames.Send
+        | frames.Do,
     ) -> None:
         match frame:
             case frames.Close():

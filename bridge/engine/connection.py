@@ -17,7 +17,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from bridge.engine import endings, outcome, translate
+import msgspec
+
+from bridge.engine import compose, endings, outcome, translate
 from bridge.engine.gate import Gate, Hold
 from bridge.engine.outcome import Refusal
 from bridge.engine.plan import Leaks, Outlets, Plan
@@ -39,7 +41,8 @@ from bridge.events import (
     Signal,
     SpooledEvent,
 )
-from bridge.ids import GROUP_SERVER, PHONE_SERVER, CommandId, Jid, WhatsAppMessageId, server_of
+from bridge.ids import GROUP_SERVER, PHONE_SERVER, CommandId, Jid, server_of
+from bridge.orders import AskGroup, Logout, MarkRead, Outgoing, Request, ShowTyping
 
 # whatsmeow qrchan.go: the first of six codes lives a minute, the others 20 s
 FIRST_QR_S, NEXT_QR_S = 60.0, 20.0
@@ -255,21 +258,22 @@ class Connection:
         except RequestFailed as error:
             raise outcome.error_of_request(str(error)) from None
 
-    def enqueue_text(self, command_id: CommandId, to: Jid, text: str) -> None:
+    def enqueue(self, command_id: CommandId, to: Jid, order: Outgoing) -> None:
         """Send after what is queued already; the outcome is spooled.
 
         :raises CommandError: retryable, if it cannot be taken.
         """
-        self._sender.put(Job(command_id, to, text))
+        self._sender.put(Job(command_id, to, order))
 
     def _hindrance(self) -> Refusal | None:
         return None if self._online else outcome.NOT_CONNECTED
 
     def _send(self, job: Job) -> SpooledEvent:
+        message = compose.message_of(job.order, job.to)
         self._turns.begin_send()
         try:
             with self._entering():
-                sent = self._client.send_text(job.to, job.text)
+                sent = self._client.send(job.to, message)
         except CommandError:
             return outcome.SESSION_OVER.of(job.command_id)
         except RequestFailed as error:
@@ -292,39 +296,22 @@ class Connection:
                 return self._client.lid_of(address)
         return None
 
-    def mark_read(self, chat: Jid, sender: Jid, ids: list[WhatsAppMessageId], at: float) -> None:
-        """Send read receipts. Blocks.
+    def do(self, order: Request) -> Any:
+        """Blocks; gives what the order says it answers.
 
-        :raises CommandError: if it cannot be done.
+        :raises CommandError: if it cannot be done (now).
         """
-        # WhatsApp keeps direct chats under the LID now
-        address = self._lid_of(chat) or chat
+        match order:
+            case MarkRead() | ShowTyping():
+                # WhatsApp keeps direct chats under the LID now
+                order = msgspec.structs.replace(order, chat=self._lid_of(order.chat) or order.chat)
+            case AskGroup() if server_of(order.chat) != GROUP_SERVER:
+                return None
         with self._asking():
-            self._client.mark_read(address, sender, ids, at)
-
-    def group_subject(self, chat: Jid) -> str | None:
-        """Blocks.
-
-        :raises CommandError: if WhatsApp cannot be asked now.
-        """
-        if server_of(chat) != GROUP_SERVER:
-            return None
-        with self._asking():
-            try:
-                return self._client.group_subject(chat)
-            except RequestFailed as error:
-                if outcome.refusal_of(str(error)) is outcome.GROUP_UNAVAILABLE:
-                    return None
-                raise
-
-    def logout(self) -> None:
-        """Unlink this device; the session ends. Blocks.
-
-        :raises CommandError: if WhatsApp cannot be told now.
-        """
-        with self._asking():
-            self._client.logout()
-        self._end(SessionEnded(code="logged_out"))
+            value = self._client.do(order)
+        if isinstance(order, Logout):
+            self._end(SessionEnded(code="logged_out"))
+        return value
 
     # --------------------------------------------------------------------------------- ending
 

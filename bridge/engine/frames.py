@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from typing import Any
 
 import msgspec
 
 from bridge.events import Signal
-from bridge.ids import CommandId, Jid, SpoolPosition, WhatsAppMessageId
+from bridge.ids import CommandId, Jid, SpoolPosition
+from bridge.orders import Outgoing, Request
 from bridge.vault import AccountKeys
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 MAX_FRAME_BYTES = 32 * 1024 * 1024
 _LENGTH = struct.Struct(">I")
 
@@ -80,40 +82,22 @@ class Lease(Frame, frozen=True, tag=True):
     ttl_s: float
 
 
-class SendText(Frame, frozen=True, tag=True):
+class Send(Frame, frozen=True, tag=True):
     """Answered when it is in the account's queue; the outcome is spooled."""
 
     session: int
     request: int
     command_id: CommandId
     to: Jid
-    text: str
+    order: Outgoing
 
 
-class MarkRead(Frame, frozen=True, tag=True):
-    """Send read receipts."""
-
-    session: int
-    request: int
-    chat: Jid
-    sender: Jid
-    ids: list[WhatsAppMessageId]
-    at: float
-
-
-class AskGroupSubject(Frame, frozen=True, tag=True):
-    """Answered with the subject."""
+class Do(Frame, frozen=True, tag=True):
+    """Answered with the order's value when it is done."""
 
     session: int
     request: int
-    chat: Jid
-
-
-class Logout(Frame, frozen=True, tag=True):
-    """Unlink the device at WhatsApp."""
-
-    session: int
-    request: int
+    order: Request
 
 
 class Ping(Frame, frozen=True, tag=True):
@@ -122,18 +106,7 @@ class Ping(Frame, frozen=True, tag=True):
     number: int
 
 
-ToEngine = (
-    Open
-    | Disconnect
-    | Close
-    | Confirm
-    | Lease
-    | SendText
-    | MarkRead
-    | AskGroupSubject
-    | Logout
-    | Ping
-)
+ToEngine = Open | Disconnect | Close | Confirm | Lease | Send | Do | Ping
 
 
 # ------------------------------------------------------------------------- engine to parent
@@ -183,14 +156,18 @@ class Signalled(Frame, frozen=True, tag=True):
 
 
 class Answer(Frame, frozen=True, tag=True):
-    """Ends a request; ``code`` is empty if it was done."""
+    """Ends a request; ``code`` is empty if it was done.
+
+    Attributes:
+        value: what the order says it answers; made of JSON's types.
+    """
 
     session: int
     request: int
     code: str = ""
     sentence: str = ""
     retryable: bool = False
-    value: str | None = None
+    value: Any = None
 
 
 class Quiet(Frame, frozen=True, tag=True):

@@ -1,4 +1,4 @@
-"""Sends one account's texts one after another, in a thread of its own, and journals each outcome.
+"""Sends one account's messages one after another, in a thread of its own, journaling outcomes.
 
 `SendStarted` is in the spool before WhatsApp sees anything, and the outcome follows. So a started
 send without an outcome, found after a crash, may have left; one that never started did not.
@@ -15,17 +15,18 @@ from bridge.engine import outcome
 from bridge.engine.outcome import Refusal
 from bridge.events import SendStarted, SpooledEvent
 from bridge.ids import CommandId, Jid
+from bridge.orders import Outgoing
 
 MAX_QUEUED = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One text to be sent."""
+    """One message to be sent."""
 
     command_id: CommandId
     to: Jid
-    text: str
+    order: Outgoing
 
 
 class Sender:

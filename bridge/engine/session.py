@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import suppress
-from typing import TYPE_CHECKING, Generic, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
 
 import anyio
 import msgspec
@@ -14,7 +14,8 @@ from bridge.engine import frames
 from bridge.engine.replica import Replica
 from bridge.errors import AccountError, CommandError
 from bridge.events import Delivery, EventNotUnderstood, Signal, SpooledEvent
-from bridge.ids import AccountId, CommandId, Jid, LeaseEpoch, SpoolPosition, WhatsAppMessageId
+from bridge.ids import AccountId, CommandId, Jid, LeaseEpoch, SpoolPosition
+from bridge.orders import Outgoing, Request
 
 if TYPE_CHECKING:
     from bridge.engine.process import EngineProcess
@@ -178,8 +179,8 @@ class Session:
         with suppress(EngineDied):
             await self._send(frames.Confirm(session=self.number, position=position))
 
-    async def send_text(self, command_id: CommandId, to: Jid, text: str) -> None:
-        """Hand a text to the engine; returns when the engine has taken it.
+    async def send(self, command_id: CommandId, to: Jid, order: Outgoing) -> None:
+        """Hand a message to the engine; returns when the engine has taken it.
 
         The outcome arrives as `SendStarted`, then `SendSucceeded` or `SendFailed` deliveries (a
         `SendFailed` may come without `SendStarted`: then nothing was tried).
@@ -190,55 +191,26 @@ class Session:
         """
         self._requests += 1
         await self._ask(
-            frames.SendText(
+            frames.Send(
                 session=self.number,
                 request=self._requests,
                 command_id=command_id,
                 to=to,
-                text=text,
+                order=order,
             )
         )
 
-    async def mark_read(
-        self, chat: Jid, sender: Jid, ids: Sequence[WhatsAppMessageId], at: float
-    ) -> None:
-        """Send read receipts for messages of one sender.
+    async def ask(self, order: Request) -> Any:
+        """Have it done; returns what the order says it answers, in JSON's types.
 
-        :raises CommandError: retryable, if WhatsApp cannot be told now.
-        :raises EngineDied: if the process dies.
-        """
-        self._requests += 1
-        await self._ask(
-            frames.MarkRead(
-                session=self.number,
-                request=self._requests,
-                chat=chat,
-                sender=sender,
-                ids=list(ids),
-                at=at,
-            )
-        )
-
-    async def group_subject(self, chat: Jid) -> str | None:
-        """Subject of a group; None if WhatsApp does not tell (not a member, no such group).
+        After a `Logout`, a `SessionEnded("logged_out")` signal follows.
 
         :raises CommandError: retryable, if WhatsApp cannot be asked now.
         :raises EngineDied: if the process dies.
         """
         self._requests += 1
-        answer = await self._ask(
-            frames.AskGroupSubject(session=self.number, request=self._requests, chat=chat)
-        )
-        return answer.value
-
-    async def logout(self) -> None:
-        """Unlink this device at WhatsApp. A `SessionEnded("logged_out")` signal follows.
-
-        :raises CommandError: retryable, if WhatsApp cannot be told now.
-        :raises EngineDied: if the process dies.
-        """
-        self._requests += 1
-        await self._ask(frames.Logout(session=self.number, request=self._requests))
+        frame = frames.Do(session=self.number, request=self._requests, order=order)
+        return (await self._ask(frame)).value
 
     async def extend_lease(self, ttl_s: float) -> None:
         """The session may run for ``ttl_s`` more; without extension the engine ends it by itself.
@@ -362,10 +334,7 @@ class Session:
 
     # -------------------------------------------------------------------------------- inside
 
-    async def _ask(
-        self,
-        frame: frames.SendText | frames.MarkRead | frames.AskGroupSubject | frames.Logout,
-    ) -> frames.Answer:
+    async def _ask(self, frame: frames.Send | frames.Do) -> frames.Answer:
         if self._closing:
             raise CommandError("The session is closed.", code="session_over", retryable=True)
         answered, answers = anyio.Event(), list[frames.Answer]()

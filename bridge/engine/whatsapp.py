@@ -1,4 +1,6 @@
-"""neonize, in our words: the only module that imports it. Runs in engine processes.
+"""neonize, in our words: its client. Runs in engine processes.
+
+Only `compose` (messages out) and `requests` (what else is asked) import neonize beside it.
 
 It is used below its `NewClient.connect`: `Neonize()` is called here, in a thread of ours, so that
 every callback is ours too. What matters about the library (measured, or read in its source):
@@ -31,12 +33,11 @@ from neonize.client import NewClient
 from neonize.exc import NeonizeError
 from neonize.proto import Neonize_pb2 as wire
 from neonize.proto.waCompanionReg.WAWebProtobufsCompanionReg_pb2 import DeviceProps
-from neonize.proto.waE2E.WAWebProtobufsE2E_pb2 import Message
-from neonize.utils.enum import ReceiptType
-from neonize.utils.jid import build_jid
 
-from bridge.engine import translate
+from bridge.engine import requests, translate
+from bridge.engine.address import address_of
 from bridge.ids import Jid, WhatsAppMessageId
+from bridge.orders import Request
 
 # WhatsApp shows it on the phone's notification; the form "Browser (OS)" is checked by the server
 _PAIRING_NAME = "Chrome (Linux)"
@@ -182,13 +183,13 @@ class Client:
         answer = wire.PairPhoneReturnFunction.FromString(raw)
         return None if answer.Error else answer.Code or None
 
-    def send_text(self, to: Jid, text: str) -> Sent:
-        """Send, and wait for the server.
+    def send(self, to: Jid, message: Any) -> Sent:
+        """Send a `waE2E.Message`, and wait for the server.
 
         :raises RequestFailed: if it did not take it, or did not say so.
         """
-        target = _proto(to).SerializeToString()
-        body = Message(conversation=text).SerializeToString()
+        target = address_of(to).SerializeToString()
+        body = message.SerializeToString()
         raw: bytes = gocode.SendMessage(self._name, target, len(target), body, len(body))
         answer = wire.SendMessageReturnFunction.FromString(raw)
         if answer.Error:
@@ -196,48 +197,22 @@ class Client:
         response = answer.SendResponse
         return Sent(WhatsAppMessageId(response.ID), translate.seconds(response.Timestamp))
 
-    def mark_read(self, chat: Jid, sender: Jid, ids: list[WhatsAppMessageId], at: float) -> None:
-        """Send read receipts.
+    def do(self, order: Request) -> Any:
+        """Have it done, and wait for the server; gives what the order says it answers.
 
         :raises RequestFailed: if that failed.
         """
         try:
-            self._client.mark_read(
-                *ids,
-                chat=_proto(chat),
-                sender=_proto(sender),
-                receipt=ReceiptType.READ,
-                timestamp=int(at),
-            )
+            return requests.perform(self._client, order)
         except NeonizeError as error:
             raise RequestFailed(str(error)) from None
 
     def lid_of(self, phone: Jid) -> Jid | None:
         """The LID of a phone JID, if this device has learnt it. Asks nobody."""
         try:
-            return translate.jid(self._client.get_lid_from_pn(_proto(phone)))
+            return translate.jid(self._client.get_lid_from_pn(address_of(phone)))
         except NeonizeError:
             return None
-
-    def group_subject(self, group: Jid) -> str | None:
-        """Ask for a group's subject.
-
-        :raises RequestFailed: if that failed.
-        """
-        try:
-            return self._client.get_group_info(_proto(group)).GroupName.Name or None
-        except NeonizeError as error:
-            raise RequestFailed(str(error)) from None
-
-    def logout(self) -> None:
-        """Unlink this device and delete it from the database.
-
-        :raises RequestFailed: if that failed.
-        """
-        try:
-            self._client.logout()
-        except NeonizeError as error:
-            raise RequestFailed(str(error)) from None
 
 
 class _Callbacks:
@@ -293,8 +268,3 @@ class _Callbacks:
                 listener.on_log(ctypes.string_at(data, size))
             except Exception:  # noqa: BLE001 - must not reach Go
                 listener.stumbled("log")
-
-
-def _proto(address: Jid) -> Any:
-    user, _, server = address.partition("@")
-    return build_jid(user, server)

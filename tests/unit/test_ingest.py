@@ -21,6 +21,7 @@ from bridge.events import (
 )
 from bridge.ids import AccountId, CommandId, Jid, LeaseEpoch, SpoolPosition, WhatsAppMessageId
 from bridge.ingest import BATCH_EVENTS, Ingest, Pumping
+from bridge.orders import AskGroup, Request
 from bridge.supabase.client import RequestRefused
 from bridge.supabase.rpc import Attempt, Recorded
 
@@ -72,9 +73,10 @@ class FakeFeed:
     async def confirm(self, position: SpoolPosition) -> None:
         self.confirmed.append(position)
 
-    async def group_subject(self, chat: Jid) -> str | None:
-        self.asked.append(chat)
-        return "Entregas"
+    async def ask(self, order: Request) -> dict[str, Any]:
+        assert isinstance(order, AskGroup)
+        self.asked.append(order.chat)
+        return {"subject": "Entregas"}
 
 
 class FakeRecords:

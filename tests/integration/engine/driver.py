@@ -22,6 +22,7 @@ from bridge.engine.host import (
     Session,
 )
 from bridge.ids import CommandId, Jid, LeaseEpoch
+from bridge.orders import Text
 
 T = TypeVar("T")
 WAIT_S = 20.0
@@ -100,12 +101,12 @@ class Driven:
 
     async def send(self, to: str, text: str) -> ev.SendSucceeded:
         mine = command()
-        await self.session.send_text(mine, phone_jid(to) if "@" not in to else Jid(to), text)
+        await self.session.send(mine, phone_jid(to) if "@" not in to else Jid(to), Text(text=text))
         return await self.event(ev.SendSucceeded, lambda each: each.command_id == mine)
 
     async def failed_send(self, to: str, text: str) -> ev.SendFailed:
         mine = command()
-        await self.session.send_text(mine, phone_jid(to), text)
+        await self.session.send(mine, phone_jid(to), Text(text=text))
         return await self.event(ev.SendFailed, lambda each: each.command_id == mine)
 
     @property

@@ -12,6 +12,7 @@ import pytest
 from bridge import events as ev
 from bridge.engine.host import USE_LOCAL, EngineDied
 from bridge.engine.replica import restore
+from bridge.orders import Text
 from tests.fixtures.simulator import fresh_number
 from tests.integration.engine.driver import call, linked, opened
 
@@ -47,7 +48,7 @@ async def test_a_killed_engine_goes_on_from_the_local_file(
             await drive.until(lambda: drive.died)
             before = drive.deliveries
             with pytest.raises(EngineDied):
-                await drive.session.send_text("c", "1@lid", "x")
+                await drive.session.send("c", "1@lid", Text(text="x"))
         tasks.cancel_scope.cancel()
     async with place.host() as host:
         assert host.local_state(account).epoch == 1

@@ -4,6 +4,7 @@ import pytest
 from bridge import events as ev
 from bridge.engine.host import USE_LOCAL, PairByQr
 from bridge.errors import AccountError, CommandError
+from bridge.orders import Logout
 from bridge.vault import Vault
 from tests.integration.engine.driver import call, linked, opened
 
@@ -17,12 +18,12 @@ async def ended(drive):
 async def test_logout_unlinks_the_device(place, phones, vault, account, owner):
     async with place.host() as host:
         async with linked(host, account, vault, phones, owner) as drive:
-            await drive.session.logout()
+            await drive.session.ask(Logout())
 
             assert (await ended(drive)).code == "logged_out"
             assert await call(phones.companions, owner) == []
             with pytest.raises(CommandError):
-                await drive.session.logout()
+                await drive.session.ask(Logout())
         await drive.session.forget()
         assert host.local_state(account) is None
 

@@ -6,6 +6,7 @@ import pytest
 from bridge import events as ev
 from bridge.errors import CommandError
 from bridge.ids import Jid
+from bridge.orders import AskGroup, MarkRead
 from tests.fixtures.simulator import fresh_number
 from tests.integration.engine.driver import call, linked, phone_jid
 
@@ -67,8 +68,8 @@ async def test_both_directions_in_a_group(drive, phones, owner, ana):
 
     await drive.send(group, "from us")
     assert (await call(phones.wait_for_text, ana, "from us"))["chat"] == group
-    assert await drive.session.group_subject(Jid(group)) == "Sales"
-    assert await drive.session.group_subject(Jid("120363000000000999@g.us")) is None
+    assert (await drive.session.ask(AskGroup(chat=Jid(group))))["subject"] == "Sales"
+    assert await drive.session.ask(AskGroup(chat=Jid("120363000000000999@g.us"))) is None
 
 
 async def test_what_the_own_phone_writes_is_from_me(drive, phones, owner, ana):
@@ -85,7 +86,9 @@ async def test_marking_as_read_reaches_the_other_person(drive, phones, owner, an
     sent = await call(phones.send_text, ana, owner, "read me")
     event = await drive.text("read me")
 
-    await drive.session.mark_read(phone_jid(ana), event.sender.lid, [sent], time.time())
+    await drive.session.ask(
+        MarkRead(chat=phone_jid(ana), sender=event.sender.lid, ids=[sent], at=time.time())
+    )
 
     await call(phones.wait_for_receipt, ana, sent, "read")
 
@@ -118,7 +121,9 @@ async def test_without_a_connection_requests_fail_at_once_and_can_be_tried_again
     failed = await drive.failed_send(ana, "not now")
     assert (failed.code, failed.retryable) == ("not_connected", True)
     with pytest.raises(CommandError) as caught:
-        await drive.session.mark_read(phone_jid(ana), phone_jid(ana), ["X"], 0)
+        await drive.session.ask(
+            MarkRead(chat=phone_jid(ana), sender=phone_jid(ana), ids=["X"], at=0)
+        )
     assert caught.value.retryable
 
     await drive.until(lambda: isinstance(drive.signals[-1], ev.Connected))

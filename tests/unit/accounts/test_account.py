@@ -21,6 +21,7 @@ from bridge.engine.session import Stream
 from bridge.errors import AccountError, CommandError, LeaseLost
 from bridge.events import Connected, PairingFailed, QrShown, SessionEnded, Signal
 from bridge.ids import AccountId, CommandId, Jid, LeaseEpoch, SpoolPosition
+from bridge.orders import Logout, Text
 from bridge.states import AccountStatus, Desired
 from bridge.supabase.rpc import Attempt, BridgeRpc, Lease, Settled, StoredSession
 from bridge.vault import Vault
@@ -66,10 +67,10 @@ class FakeSession:
 
     async def confirm(self, position: SpoolPosition) -> None: ...
 
-    async def send_text(self, command: CommandId, to: Jid, text: str) -> None:
-        self.sent.append((to, text))
+    async def send(self, command: CommandId, to: Jid, order: Text) -> None:
+        self.sent.append((to, order.text))
 
-    async def logout(self) -> None:
+    async def ask(self, order: Logout) -> None:
         self.signals.put(SessionEnded(code="logged_out"))
 
     async def disconnect(self) -> None: ...
@@ -344,7 +345,7 @@ async def test_sends_need_a_connection() -> None:
     async with world.running() as account:
         await anyio.wait_all_tasks_blocked()
         with pytest.raises(CommandError) as caught:
-            await account.send_text(CommandId("c1"), Jid("x"), "oi", Attempt(1, 2.0))
+            await account.send(CommandId("c1"), Jid("x"), Text(text="oi"), Attempt(1, 2.0))
         assert (caught.value.code, caught.value.retryable) == ("not_connected", False)
 
 
@@ -354,7 +355,7 @@ async def test_a_send_lost_with_its_engine_ends_when_the_account_comes_to_rest()
         (await world.host.session(0)).signals.put(ME)
         await world.rpc.until("connected")
         await anyio.wait_all_tasks_blocked()
-        tasks.start_soon(account.send_text, CommandId("c1"), Jid("x"), "oi", Attempt(1, 2.0))
+        tasks.start_soon(account.send, CommandId("c1"), Jid("x"), Text(text="oi"), Attempt(1, 2.0))
         await anyio.wait_all_tasks_blocked()
         await account.disconnect()
     assert world.rpc.finished == [("c1", "unknown")]

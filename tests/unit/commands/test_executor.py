@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 from hypothesis import given
@@ -14,6 +15,7 @@ from bridge.commands.executor import MAX_ATTEMPTS, Executor
 from bridge.engine.host import PairByCode, PairByQr
 from bridge.errors import CommandError, LeaseLost
 from bridge.ids import AccountId, CommandId, Jid, LeaseEpoch, WhatsAppMessageId
+from bridge.orders import MarkRead, Outgoing, Request, Text
 from bridge.states import AccountStatus
 from bridge.supabase.rpc import Attempt, ClaimedCommand, Finish, Recorded, Unread
 
@@ -46,11 +48,11 @@ class FakeAccount:
         self._called("logout")
         return True
 
-    async def send_text(self, command: CommandId, to: Jid, text: str, attempt: Attempt) -> None:
-        self._called("send_text", to, text, attempt.retry_in_s)
+    async def send(self, command: CommandId, to: Jid, order: Outgoing, attempt: Attempt) -> None:
+        self._called("send", to, order, attempt.retry_in_s)
 
-    async def mark_read(self, unread: Sequence[Unread]) -> None:
-        self._called("mark_read", [message.whatsapp_message_id for message in unread])
+    async def ask(self, order: Request) -> Any:
+        self._called("ask", order)
 
 
 class FakeAccounts:
@@ -144,7 +146,7 @@ async def test_lifecycle_commands_end_done(type_: str) -> None:
 async def test_a_handed_over_send_is_finished_by_its_recorded_outcome_not_here() -> None:
     rpc, account = FakeRpc(), FakeAccount()
     await Executor(rpc, FakeAccounts(account)).execute(claimed("send", TEXT))
-    assert account.calls == [("send_text", CHAT, "oi", 2.0)]
+    assert account.calls == [("send", CHAT, Text(text="oi"), 2.0)]
     assert rpc.finished == []
 
 
@@ -160,7 +162,7 @@ async def test_mark_read_tells_whatsapp_and_then_the_database() -> None:
     ]
     ended = await end_of(claimed("mark_read", {"conversation_id": "x"}), account, rpc)
     assert ended["result"] == {"marked": 1}
-    assert account.calls == [("mark_read", ["M"])]
+    assert account.calls == [("ask", MarkRead(chat=CHAT, sender=CHAT, ids=[WhatsAppMessageId("M")], at=ANY))]
     assert (rpc.recorded[0]["kind"], rpc.recorded[0]["type"]) == ("receipt", "read_self")
 
 

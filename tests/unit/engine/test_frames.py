@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from bridge.engine import frames
 from bridge.events import QrShown
 from bridge.ids import AccountId, CommandId, Jid, SpoolPosition
+from bridge.orders import LeaveGroup, Text
 from bridge.vault import AccountKeys
 
 TO_ENGINE: list[Any] = [
@@ -26,15 +27,20 @@ TO_ENGINE: list[Any] = [
         pairing_timeout_s=1.0,
         pair="qr",
     ),
-    frames.SendText(
-        session=1, request=2, command_id=CommandId("c"), to=Jid("1@lid"), text="olá \0 🙂"
+    frames.Send(
+        session=1,
+        request=2,
+        command_id=CommandId("c"),
+        to=Jid("1@lid"),
+        order=Text(text="olá \0 🙂"),
     ),
+    frames.Do(session=1, request=3, order=LeaveGroup(chat=Jid("1@g.us"))),
 ]
 TO_PARENT: list[Any] = [
     frames.Hello(version=1, pid=2),
     frames.Delivered(session=1, position=SpoolPosition(3), event=msgspec.Raw(b"\x80")),
     frames.Signalled(session=1, signal=QrShown(text="q", valid_s=20)),
-    frames.Answer(session=1, request=2, value="subject"),
+    frames.Answer(session=1, request=2, value={"subject": ["a", None]}),
 ]
 
 

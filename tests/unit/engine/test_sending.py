@@ -10,10 +10,11 @@ from bridge.engine.turns import Turns
 from bridge.errors import CommandError
 from bridge.events import SendFailed, SendStarted, SendSucceeded
 from bridge.ids import CommandId, Jid, WhatsAppMessageId
+from bridge.orders import Text
 
 
 def job(name: str) -> Job:
-    return Job(CommandId(name), Jid("1@lid"), "text")
+    return Job(CommandId(name), Jid("1@lid"), Text(text="text"))
 
 
 def done(each: Job) -> SendSucceeded:

@@ -1,0 +1,193 @@
+"""What is asked of WhatsApp beside sending: each request as calls of neonize's client.
+
+Runs in engine processes, inside the gate. A failure is a `NeonizeError` with whatsmeow's sentence,
+which `whatsapp.Client.do` turns into `RequestFailed`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from neonize.client import NewClient
+from neonize.exc import GetGroupInfoError, GetJIDFromStoreError
+from neonize.utils.enum import (
+    BlocklistAction,
+    ChatPresence,
+    ChatPresenceMedia,
+    ParticipantChange,
+    ReceiptType,
+)
+
+from bridge.engine import translate
+from bridge.engine.address import address_of
+from bridge.ids import LID_SERVER, PHONE_SERVER, Jid, server_of
+from bridge.orders import (
+    AskGroup,
+    AskInvite,
+    Block,
+    ChangeGroup,
+    ChangeParticipants,
+    CheckNumbers,
+    CreateGroup,
+    LeaveGroup,
+    Logout,
+    MarkRead,
+    RejectCall,
+    Request,
+    SetProfile,
+    ShowTyping,
+)
+
+_TEXT = ChatPresenceMedia.CHAT_PRESENCE_MEDIA_TEXT
+_AUDIO = ChatPresenceMedia.CHAT_PRESENCE_MEDIA_AUDIO
+_PRESENCES = {
+    "composing": (ChatPresence.CHAT_PRESENCE_COMPOSING, _TEXT),
+    "recording": (ChatPresence.CHAT_PRESENCE_COMPOSING, _AUDIO),
+    "paused": (ChatPresence.CHAT_PRESENCE_PAUSED, _TEXT),
+}
+# whatsmeow group.go: no such group, or not (any more) in it
+_NO_SUCH_GROUP = ("not participating in that group", "group does not exist")
+
+
+def perform(client: NewClient, order: Request) -> Any:
+    """Do it; gives what the order says it answers.
+
+    :raises NeonizeError: if WhatsApp or the library refuses.
+    """
+    match order:
+        case MarkRead():
+            client.mark_read(
+                *order.ids,
+                chat=address_of(order.chat),
+                sender=address_of(order.sender),
+                receipt=ReceiptType.READ,
+                timestamp=int(order.at),
+            )
+        case ShowTyping():
+            client.send_chat_presence(address_of(order.chat), *_PRESENCES[order.state])
+        case CheckNumbers():
+            return _check_numbers(client, order)
+        case SetProfile():
+            _set_profile(client, order)
+        case Block():
+            action = BlocklistAction.BLOCK if order.blocked else BlocklistAction.UNBLOCK
+            client.update_blocklist(address_of(order.person), action)
+        case RejectCall():
+            client.reject_call(address_of(order.caller), order.call_id)
+        case Logout():
+            client.logout()
+        case _:
+            return _perform_on_group(client, order)
+    return None
+
+
+def _perform_on_group(client: NewClient, order: Request) -> Any:
+    match order:
+        case AskGroup():
+            return _ask_group(client, order)
+        case CreateGroup():
+            info = client.create_group(order.subject, [address_of(p) for p in order.participants])
+            return {"jid": translate.jid(info.JID), **_of_group(info)}
+        case ChangeGroup():
+            _change_group(client, order)
+        case ChangeParticipants():
+            changed = client.update_group_participants(
+                address_of(order.chat),
+                [address_of(p) for p in order.participants],
+                ParticipantChange(order.action),
+            )
+            return [_of_change(participant) for participant in changed]
+        case AskInvite():
+            link = client.get_group_invite_link(address_of(order.chat), revoke=order.revoke)
+            return {"link": link}
+        case LeaveGroup():
+            client.leave_group(address_of(order.chat))
+        case _:
+            raise NotImplementedError(type(order).__name__)
+    return None
+
+
+def _check_numbers(client: NewClient, order: CheckNumbers) -> list[dict[str, Any]]:
+    answers = client.is_on_whatsapp(*(f"+{number}" for number in order.numbers))
+    found = {answer.Query.lstrip("+"): answer for answer in answers if answer.IsIn}
+    result: list[dict[str, Any]] = []
+    for number in order.numbers:
+        answer = found.get(number)
+        jid = None if answer is None else translate.jid(answer.JID)
+        lid = None if jid is None else _lid_of(client, jid)
+        result.append({"number": number, "jid": jid, "lid": lid})
+    return result
+
+
+def _lid_of(client: NewClient, jid: Jid) -> Jid | None:
+    if server_of(jid) != PHONE_SERVER:
+        return None
+    try:
+        return translate.jid(client.get_lid_from_pn(address_of(jid)))
+    except GetJIDFromStoreError:
+        return None
+
+
+def _set_profile(client: NewClient, order: SetProfile) -> None:
+    if order.name is not None:
+        client.set_profile_name(order.name)
+    if order.status is not None:
+        client.set_status_message(order.status)
+    if order.picture_path is not None:
+        client.set_profile_photo(Path(order.picture_path).read_bytes())
+
+
+def _ask_group(client: NewClient, order: AskGroup) -> dict[str, Any] | None:
+    try:
+        return _of_group(client.get_group_info(address_of(order.chat)))
+    except GetGroupInfoError as error:
+        if any(sign in str(error) for sign in _NO_SUCH_GROUP):
+            return None
+        raise
+
+
+def _change_group(client: NewClient, order: ChangeGroup) -> None:
+    group = address_of(order.chat)
+    if order.subject is not None:
+        client.set_group_name(group, order.subject)
+    if order.description is not None:
+        client.set_group_topic(group, "", "", order.description)  # whatsmeow finds the ids
+    if order.announce is not None:
+        client.set_group_announce(group, order.announce)
+    if order.locked is not None:
+        client.set_group_locked(group, order.locked)
+    if order.picture_path is not None:
+        client.set_group_photo(group, Path(order.picture_path).read_bytes())
+
+
+def _of_group(info: Any) -> dict[str, Any]:
+    return {
+        "subject": info.GroupName.Name or None,
+        "description": info.GroupTopic.Topic or None,
+        "announce": info.GroupAnnounce.IsAnnounce,
+        "locked": info.GroupLocked.isLocked,
+        "participants": [
+            {**_of_participant(p), "admin": p.IsAdmin or p.IsSuperAdmin} for p in info.Participants
+        ],
+    }
+
+
+def _of_participant(participant: Any) -> dict[str, Any]:
+    addresses = [translate.jid(p) for p in (participant.JID, participant.PhoneNumber)]
+    lids = [*addresses, translate.jid(participant.LID)]
+    return {
+        "jid": addresses[0],
+        "phone_jid": next((a for a in addresses if a and server_of(a) == PHONE_SERVER), None),
+        "lid": next((a for a in lids if a and server_of(a) == LID_SERVER), None),
+    }
+
+
+def _of_change(participant: Any) -> dict[str, Any]:
+    return {
+        **_of_participant(participant),
+        "ok": participant.Error == 0,
+        "code": participant.Error or None,
+        # whom privacy settings protect from being added can be sent an invitation
+        "invite_code": participant.AddRequest.Code or None,
+    }
