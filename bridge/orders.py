@@ -23,6 +23,9 @@ class Order(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Base of all orders: immutable, named fields only."""
 
 
+MediaKind = Literal["image", "video", "audio", "document", "sticker"]
+
+
 class Quote(Order, frozen=True):
     """The message that an outgoing one answers.
 
@@ -62,18 +65,28 @@ class Text(Order, frozen=True, tag=True):
     preview: LinkPreview | None = None
 
 
+class Uploaded(Order, frozen=True):
+    """A file that WhatsApp has, encrypted; whoever gets a message with this can open it."""
+
+    url: str
+    direct_path: str
+    media_key: bytes
+    sha256: bytes
+    encrypted_sha256: bytes
+    size_bytes: int
+
+
 class Media(Order, frozen=True, tag=True):
-    """A file.
+    """A file that was uploaded.
 
     Attributes:
-        path: file on this host; not changed, not deleted by the engine.
         seconds: duration of audio and video.
         waveform: 64 values from 0 to 100 of a voice note.
         thumbnail: small JPEG.
     """
 
-    kind: Literal["image", "video", "audio", "document", "sticker"]
-    path: str
+    kind: MediaKind
+    file: Uploaded
     mime_type: str
     caption: str | None = None
     file_name: str | None = None
@@ -246,16 +259,29 @@ class AskPicture(Order, frozen=True, tag=True):
     known_id: str | None = None
 
 
-class DownloadMedia(Order, frozen=True, tag=True):
-    """Fetch and decrypt the file of a received message; answers `{size_bytes}`.
+class UploadMedia(Order, frozen=True, tag=True):
+    """Encrypt a file and leave it at WhatsApp; answers an `Uploaded` in JSON's types.
 
-    Attributes:
-        message: the message's protobuf JSON form, or the part of it that names the file.
-        path: where to write it, on this host.
+    Apart from sending, so that a command whose upload was cut off surely sent nothing.
     """
 
+    kind: MediaKind
+    path: str
+
+
+class DownloadMedia(Order, frozen=True, tag=True):
+    """Fetch and decrypt the file of a received message; answers `{size_bytes, sha256}`.
+
+    Attributes:
+        message: the part of the message's protobuf JSON form that names the file.
+        path: where to write it, on this host.
+        max_bytes: a larger file is given up.
+    """
+
+    kind: MediaKind
     message: bytes
     path: str
+    max_bytes: int
 
 
 class Logout(Order, frozen=True, tag=True):
@@ -276,6 +302,9 @@ Request = (
     | Block
     | RejectCall
     | AskPicture
+    | UploadMedia
     | DownloadMedia
     | Logout
 )
+
+Transfer = UploadMedia | DownloadMedia

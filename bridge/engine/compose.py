@@ -1,4 +1,4 @@
-"""From what is to be sent to WhatsApp's protobuf of it. Pure; files are uploaded before (media)."""
+"""From what is to be sent to WhatsApp's protobuf of it. Pure; files are uploaded before."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from neonize.proto.waE2E.WAWebProtobufsE2E_pb2 import (
     ReactionMessage,
 )
 
+from bridge.engine.uploads import media_message
 from bridge.ids import Jid, WhatsAppMessageId, is_group
 from bridge.orders import (
     Contact,
@@ -44,10 +45,7 @@ _VCARD_ESCAPES = str.maketrans(
 
 
 def message_of(order: Outgoing, to: Jid) -> Any:
-    """The `waE2E.Message` of an order for a chat.
-
-    :raises NotImplementedError: for `Media`, which has to be uploaded first.
-    """
+    """The `waE2E.Message` of an order for a chat."""
     match order:
         case Text():
             return _text(order)
@@ -89,7 +87,7 @@ def message_of(order: Outgoing, to: Jid) -> Any:
                 )
             )
         case Media():
-            raise NotImplementedError
+            return media_message(order, context_of(order.quote, order.mentions))
 
 
 def context_of(quote: Quote | None, mentions: list[Jid] | None = None) -> Any:

@@ -19,8 +19,9 @@ from typing import Any
 
 import msgspec
 
-from bridge.engine import compose, endings, outcome, translate
+from bridge.engine import compose, downloads, endings, outcome, translate
 from bridge.engine.gate import Gate, Hold
+from bridge.engine.history import Announced
 from bridge.engine.outcome import Refusal
 from bridge.engine.plan import Leaks, Outlets, Plan
 from bridge.engine.sender import Job, Sender
@@ -42,7 +43,16 @@ from bridge.events import (
     SpooledEvent,
 )
 from bridge.ids import GROUP_SERVER, PHONE_SERVER, CommandId, Jid, server_of
-from bridge.orders import AskGroup, Logout, MarkRead, Outgoing, Request, ShowTyping
+from bridge.orders import (
+    AskGroup,
+    DownloadMedia,
+    Logout,
+    MarkRead,
+    Outgoing,
+    Request,
+    ShowTyping,
+    UploadMedia,
+)
 
 # whatsmeow qrchan.go: the first of six codes lives a minute, the others 20 s
 FIRST_QR_S, NEXT_QR_S = 60.0, 20.0
@@ -52,6 +62,9 @@ STOP_TIMEOUT_S = 2.0
 
 _DIALS = b"Dialing wss://"
 _LOCKED = b"database is locked"
+
+# whatsmeow errors.go: the media host's 403, 404 and 410
+_GONE = ("status code 403", "status code 404", "status code 410")
 
 _TRANSLATIONS: dict[Kind, Callable[[Any, Person], SpooledEvent | None]] = {
     Kind.MESSAGE: translate.message,
@@ -198,6 +211,19 @@ class Connection:
                 self._last_news = time.monotonic()
                 self._lock.notify_all()
 
+    def on_history(self, event: memoryview) -> None:
+        """Returns when all of it is on disk: WhatsApp gives it once."""
+        with self._lock:
+            self._busy += 1
+        try:
+            if self._out.histories is not None and self._own is not None:
+                self._out.histories.keep(event, self._own)
+        finally:
+            with self._lock:
+                self._busy -= 1
+                self._last_news = time.monotonic()
+                self._lock.notify_all()
+
     def stumbled(self, where: str) -> None:
         """A callback raised: say so, and keep a trace of an event that is lost."""
         self._out.complain("callback_failed", "The engine could not handle what neonize told.")
@@ -213,6 +239,11 @@ class Connection:
             return
         own = self._own
         assert own is not None
+        if kind is Kind.MESSAGE and self._out.histories is not None:
+            announced = translate.announced_history(proto)
+            if announced is not None:
+                self._out.histories.announce(announced)
+                return
         if kind in _TRANSLATIONS:
             event = _TRANSLATIONS[kind](proto, own)
             if event is not None:
@@ -230,6 +261,23 @@ class Connection:
         self._deadline = None
         self._online = True
         self._out.signal(Connected(phone_jid=own.phone_jid, lid=own.lid, push_name=self._push_name))
+        if self._out.histories is not None:
+            self._out.histories.fetch(self._download_history, own)
+
+    def _download_history(self, announced: Announced) -> bytes | None:
+        """Blocks; None if WhatsApp does not have it any more.
+
+        :raises CommandError: if it cannot be had now.
+        """
+        if not self._online or self._ended:
+            raise outcome.NOT_CONNECTED.error()
+        try:
+            with self._entering():
+                return self._client.download_history(announced)
+        except RequestFailed as error:
+            if any(sign in str(error) for sign in _GONE):
+                return None
+            raise outcome.error_of_request(str(error)) from None
 
     # ------------------------------------------------------------------------------- requests
 
@@ -307,6 +355,11 @@ class Connection:
                 order = msgspec.structs.replace(order, chat=self._lid_of(order.chat) or order.chat)
             case AskGroup() if server_of(order.chat) != GROUP_SERVER:
                 return None
+            case DownloadMedia():
+                return downloads.download(order)  # neither the library nor a connection is needed
+            case UploadMedia():
+                with self._asking():
+                    return msgspec.to_builtins(self._client.upload(order))
         with self._asking():
             value = self._client.do(order)
         if isinstance(order, Logout):

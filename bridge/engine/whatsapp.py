@@ -33,11 +33,13 @@ from neonize.client import NewClient
 from neonize.exc import NeonizeError
 from neonize.proto import Neonize_pb2 as wire
 from neonize.proto.waCompanionReg.WAWebProtobufsCompanionReg_pb2 import DeviceProps
+from neonize.proto.waHistorySync.WAWebProtobufsHistorySync_pb2 import HistorySync
 
-from bridge.engine import requests, translate
+from bridge.engine import requests, translate, uploads
 from bridge.engine.address import address_of
+from bridge.engine.history import Announced
 from bridge.ids import Jid, WhatsAppMessageId
-from bridge.orders import Request
+from bridge.orders import Request, Uploaded, UploadMedia
 
 # WhatsApp shows it on the phone's notification; the form "Browser (OS)" is checked by the server
 _PAIRING_NAME = "Chrome (Linux)"
@@ -59,6 +61,7 @@ class Kind(enum.IntEnum):
     CONNECT_FAILURE = 9
     OUTDATED = 10
     DISCONNECTED = 12
+    HISTORY = 13
     MESSAGE = 17
     RECEIPT = 18
     JOINED_GROUP = 21
@@ -83,6 +86,10 @@ _PARSERS: dict[Kind, Any] = {
 }
 # the device comes by itself
 _SUBSCRIBED = bytes(kind for kind in Kind if kind is not Kind.DEVICE)
+
+
+# goneonize/utils/utils.go: index of MediaHistory; whatsmeow download.go: its name at the server
+_HISTORY, _HISTORY_NAME = 4, b"md-msg-hist"
 
 
 class RequestFailed(Exception):
@@ -112,8 +119,16 @@ class Listener(Protocol):
     def on_event(self, kind: Kind, proto: Any) -> None:
         """An event; the next one waits until this returns."""
 
+    def on_history(self, event: memoryview) -> None:
+        """A serialised `HistorySync` event, of up to 100 MB; memory of Go, gone on return."""
+
     def stumbled(self, where: str) -> None:
         """One of the others raised. Must not raise."""
+
+
+def parse_history(data: bytes) -> Any:
+    """A `HistorySync`."""
+    return HistorySync.FromString(data)
 
 
 class Client:
@@ -207,6 +222,39 @@ class Client:
         except NeonizeError as error:
             raise RequestFailed(str(error)) from None
 
+    def upload(self, order: UploadMedia) -> Uploaded:
+        """Leave a file at WhatsApp. Blocks for as long as it takes.
+
+        :raises RequestFailed: if that failed.
+        """
+        try:
+            return uploads.upload(self._name, order)
+        except uploads.UploadFailed as error:
+            raise RequestFailed(str(error)) from None
+
+    def download_history(self, announced: Announced) -> bytes:
+        """The compressed history.
+
+        :raises RequestFailed: if that failed.
+        """
+        raw: bytes = gocode.DownloadMediaWithPath(
+            self._name,
+            announced.direct_path.encode(),
+            announced.file_enc_sha256,
+            len(announced.file_enc_sha256),
+            announced.file_sha256,
+            len(announced.file_sha256),
+            announced.media_key,
+            len(announced.media_key),
+            0,
+            _HISTORY,
+            _HISTORY_NAME,
+        )
+        answer = wire.DownloadReturnFunction.FromString(raw)
+        if answer.Error:
+            raise RequestFailed(answer.Error)
+        return bytes(answer.Binary)
+
     def lid_of(self, phone: Jid) -> Jid | None:
         """The LID of a phone JID, if this device has learnt it. Asks nobody."""
         try:
@@ -257,6 +305,11 @@ class _Callbacks:
         if (listener := self.listener) is not None:
             try:
                 kind = Kind(code)
+                if kind is Kind.HISTORY:
+                    # not copied: it may be a hundred megabytes
+                    array = (ctypes.c_char * size).from_address(data) if size else b""
+                    listener.on_history(memoryview(array).cast("B"))
+                    return
                 raw = ctypes.string_at(data, size) if size else b""
                 listener.on_event(kind, _PARSERS[kind].FromString(raw))
             except Exception:  # noqa: BLE001 - must not reach Go
