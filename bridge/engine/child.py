@@ -26,11 +26,13 @@ import msgspec
 
 from bridge.engine import frames
 from bridge.engine.gate import Gate
+from bridge.engine.histories import Histories
 from bridge.engine.plan import Leaks, Outlets, Plan
 from bridge.engine.spool import Spool, SpoolClosed
 from bridge.errors import BridgeError, CommandError
 from bridge.events import SessionEnded, Signal, SpooledEvent
 from bridge.ids import SpoolPosition
+from bridge.orders import Transfer
 from bridge.vault import AccountVault
 
 if TYPE_CHECKING:
@@ -99,10 +101,12 @@ class Session:
         self._leaks = leaks
         self._lease_until: float | None = None
         self._spool: Spool | None = None
+        self._histories = Histories(order, wire.send, wire.complain)
         self._whatsapp: Connection | None = None
         self._closing = threading.Lock()
         self._pump: threading.Thread | None = None
         self._requests = ThreadPoolExecutor(2, "requests")
+        self._transfers = ThreadPoolExecutor(3, "transfers")  # files take minutes
 
     # ------------------------------------------------------------------------------- opening
 
@@ -113,6 +117,7 @@ class Session:
             self._spool = Spool(
                 Path(order.spool_dir), AccountVault(order.keys), max_bytes=order.spool_max_bytes
             )
+            self._histories.open()
         except BridgeError as error:
             self._fail(error.code, error.sentence)
             return False
@@ -150,7 +155,7 @@ class Session:
             connect_timeout_s=order.connect_timeout_s,
             pairing_timeout_s=order.pairing_timeout_s,
         )
-        outlets = Outlets(self._append, self._signal, self._wire.complain)
+        outlets = Outlets(self._append, self._signal, self._wire.complain, self._histories)
         self._whatsapp = Connection(plan, outlets, self._gate, self._leaks)
         self._whatsapp.start()
 
@@ -201,6 +206,10 @@ class Session:
         if self._spool is not None:
             self._spool.confirm(position)
 
+    def confirm_history(self, position: SpoolPosition) -> None:
+        """The database has all parts of histories up to here."""
+        self._histories.confirm(position)
+
     def extend_lease(self, ttl_s: float) -> None:
         """Counts from now."""
         self._lease_until = time.monotonic() + ttl_s
@@ -223,15 +232,13 @@ class Session:
                     lambda whatsapp: whatsapp.enqueue(frame.command_id, frame.to, frame.order),
                 )
             case frames.Do():
-                self._submit(frame.request, lambda whatsapp: whatsapp.do(frame.order))
+                pool = self._transfers if isinstance(frame.order, Transfer) else self._requests
+                pool.submit(self._answer, frame.request, lambda whatsapp: whatsapp.do(frame.order))
 
     def _connected_whatsapp(self) -> Connection:
         if self._whatsapp is None:
             raise CommandError("The session is not connected.", code="session_over")
         return self._whatsapp
-
-    def _submit(self, request: int, work: Callable[[Connection], Any]) -> None:
-        self._requests.submit(self._answer, request, work)
 
     def _answer(self, request: int, work: Callable[[Connection], Any]) -> None:
         session = self._order.session
@@ -279,11 +286,13 @@ class Session:
     def close(self) -> None:
         """`disconnect`, then close the spool. Blocks; idempotent."""
         self.disconnect()
+        self._histories.close()
         if self._spool is not None:
             self._spool.close()
         if self._pump is not None:
             self._pump.join()
-        self._requests.shutdown(wait=False, cancel_futures=True)
+        for pool in (self._requests, self._transfers):
+            pool.shutdown(wait=False, cancel_futures=True)
         self._wire.send(frames.Closed(session=self._order.session))
 
 
@@ -333,6 +342,8 @@ class Engine:
         match frame:
             case frames.Confirm():
                 found.confirm(frame.position)
+            case frames.ConfirmHistory():
+                found.confirm_history(frame.position)
             case frames.Lease():
                 found.extend_lease(frame.ttl_s)
             case frames.Disconnect():
@@ -352,6 +363,7 @@ class Engine:
     def _refuse(
         self,
         frame: frames.Confirm
+        | frames.ConfirmHistory
         | frames.Lease
         | frames.Disconnect
         | frames.Close
@@ -363,7 +375,7 @@ class Engine:
                 self._wire.send(frames.Closed(session=frame.session))
             case frames.Disconnect():
                 self._wire.send(frames.Quiet(session=frame.session, last=SpoolPosition(0)))
-            case frames.Confirm() | frames.Lease():
+            case frames.Confirm() | frames.ConfirmHistory() | frames.Lease():
                 return
             case _:
                 self._wire.send(

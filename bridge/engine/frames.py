@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from bridge.events import Signal
+from bridge.events import HistoryPart, Signal
 from bridge.ids import CommandId, Jid, SpoolPosition
 from bridge.orders import Outgoing, Request
 from bridge.vault import AccountKeys
@@ -40,6 +40,8 @@ class Open(Frame, frozen=True, tag=True):
     Attributes:
         connect: false to only replay the spool.
         pair: `qr`, `code`, or empty for a device that is linked already.
+        history_dir: where histories wait; wiped when a phone is linked anew.
+        history_days: how far back they are wanted; 0 = not at all.
     """
 
     session: int
@@ -52,6 +54,9 @@ class Open(Frame, frozen=True, tag=True):
     connect: bool
     connect_timeout_s: float
     pairing_timeout_s: float
+    history_keys: AccountKeys
+    history_dir: str
+    history_days: int
     pair: str = ""
     phone: str = ""
 
@@ -70,6 +75,13 @@ class Close(Frame, frozen=True, tag=True):
 
 class Confirm(Frame, frozen=True, tag=True):
     """The spool may forget everything up to here."""
+
+    session: int
+    position: SpoolPosition
+
+
+class ConfirmHistory(Frame, frozen=True, tag=True):
+    """The spool of histories may forget everything up to here."""
 
     session: int
     position: SpoolPosition
@@ -106,7 +118,7 @@ class Ping(Frame, frozen=True, tag=True):
     number: int
 
 
-ToEngine = Open | Disconnect | Close | Confirm | Lease | Send | Do | Ping
+ToEngine = Open | Disconnect | Close | Confirm | ConfirmHistory | Lease | Send | Do | Ping
 
 
 # ------------------------------------------------------------------------- engine to parent
@@ -146,6 +158,14 @@ class Delivered(Frame, frozen=True, tag=True):
     session: int
     position: SpoolPosition
     event: msgspec.Raw
+
+
+class HistoryDelivered(Frame, frozen=True, tag=True):
+    """One part of a history."""
+
+    session: int
+    position: SpoolPosition
+    part: HistoryPart
 
 
 class Signalled(Frame, frozen=True, tag=True):
@@ -202,7 +222,17 @@ class Complaint(Frame, frozen=True, tag=True):
 
 
 ToParent = (
-    Hello | Opened | OpenFailed | Delivered | Signalled | Answer | Quiet | Closed | Pong | Complaint
+    Hello
+    | Opened
+    | OpenFailed
+    | Delivered
+    | HistoryDelivered
+    | Signalled
+    | Answer
+    | Quiet
+    | Closed
+    | Pong
+    | Complaint
 )
 
 _encoder = msgspec.msgpack.Encoder()

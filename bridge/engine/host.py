@@ -1,6 +1,7 @@
 """Owns the engine processes of this host, and the files of accounts on its disks.
 
     <state_dir>/accounts/<account>/spool/      sealed journal, survives everything but the disk
+    <state_dir>/accounts/<account>/history/    the same for histories that are not yet recorded
     <state_dir>/accounts/<account>/run.json    what the session file belongs to: epoch, boot id
     <session_dir>/<account>.db                 live SQLite file, plaintext, best on a RAM disk
 
@@ -35,6 +36,7 @@ from bridge.ids import AccountId, LeaseEpoch
 from bridge.vault import Vault
 
 SPOOL_PURPOSE = "spool"
+HISTORY_PURPOSE = "history"
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -173,6 +175,7 @@ class EngineHost:
         vault: Vault,
         image: bytes | UseLocal | None,
         pairing: PairByQr | PairByCode | None = None,
+        history_days: int = 14,
     ) -> Session:
         """Start an account's session; returns when the engine has opened its spool.
 
@@ -186,6 +189,7 @@ class EngineHost:
                 with ``pairing``.
             pairing: how to link a new device; any session file here is deleted. With neither image
                 nor pairing the session only replays its spool and never connects.
+            history_days: how far back a history is wanted; 0 = not at all.
 
         :raises EngineDied: if no engine could be started, or it died meanwhile.
         :raises AccountError: `already_open`; `no_local_state`; `spool_corrupt`, `spool_in_use`,
@@ -199,7 +203,7 @@ class EngineHost:
             raise AccountError("The account has a session already.", code="already_open")
         self._opening.add(account)
         try:
-            return await self._open(account, epoch, vault, image, pairing)
+            return await self._open(account, epoch, vault, image, pairing, history_days)
         finally:
             self._opening.discard(account)
 
@@ -210,6 +214,7 @@ class EngineHost:
         vault: Vault,
         image: bytes | UseLocal | None,
         pairing: PairByQr | PairByCode | None,
+        history_days: int,
     ) -> Session:
         connect = image is not None or pairing is not None
         if connect:
@@ -242,6 +247,9 @@ class EngineHost:
                     connect=connect,
                     connect_timeout_s=self._settings.connect_timeout_s,
                     pairing_timeout_s=self._settings.pairing_timeout_s,
+                    history_keys=vault.keys_of(account, purpose=HISTORY_PURPOSE),
+                    history_dir=str(self._spool_dir(account).with_name("history")),
+                    history_days=history_days,
                     pair=_pair(pairing),
                     phone=pairing.phone if isinstance(pairing, PairByCode) else "",
                 )

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
-from bridge.events import Signal, SpooledEvent
+from bridge.engine.history import Announced
+from bridge.events import Person, Signal, SpooledEvent
 
 
 @dataclass(slots=True)
@@ -36,6 +38,19 @@ class Plan:
     pairing_timeout_s: float
 
 
+class HistoryKeeper(Protocol):
+    """Where a session's histories go."""
+
+    def keep(self, event: memoryview, own: Person) -> None:
+        """Return when all of it is on disk."""
+
+    def announce(self, announced: Announced) -> None:
+        """One is to come."""
+
+    def fetch(self, get: Callable[[Announced], bytes | None], own: Person) -> None:
+        """Begin to get those that did not come; `get` gives None for what is gone."""
+
+
 @dataclass(frozen=True, slots=True)
 class Outlets:
     """Where a session's news go.
@@ -44,8 +59,10 @@ class Outlets:
         spool: returns when the event is in the journal; may block; gives False when it is closed.
         signal: never blocks for long.
         complain: code and constant sentence for the log.
+        histories: None = they are not wanted.
     """
 
     spool: Callable[[SpooledEvent], bool]
     signal: Callable[[Signal], None]
     complain: Callable[[str, str], None]
+    histories: HistoryKeeper | None = None

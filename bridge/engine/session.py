@@ -13,9 +13,9 @@ import msgspec
 from bridge.engine import frames
 from bridge.engine.replica import Replica
 from bridge.errors import AccountError, CommandError
-from bridge.events import Delivery, EventNotUnderstood, Signal, SpooledEvent
+from bridge.events import Delivery, EventNotUnderstood, HistoryDelivery, Signal, SpooledEvent
 from bridge.ids import AccountId, CommandId, Jid, LeaseEpoch, SpoolPosition
-from bridge.orders import Outgoing, Request
+from bridge.orders import Outgoing, Request, Transfer
 
 if TYPE_CHECKING:
     from bridge.engine.process import EngineProcess
@@ -24,6 +24,8 @@ _event_decoder: msgspec.msgpack.Decoder[SpooledEvent] = msgspec.msgpack.Decoder(
 
 # The engine gives up on WhatsApp after 75 s and answers; this is for an engine that does not.
 ANSWER_TIMEOUT_S = 120.0
+# Two gigabytes at 5 Mbit/s.
+TRANSFER_TIMEOUT_S = 3600.0
 
 
 class EngineDied(AccountError):
@@ -125,6 +127,7 @@ class Session:
         self._close_timeout_s = close_timeout_s
         self._deliveries: Stream[Delivery] = Stream()
         self._signals: Stream[Signal] = Stream(newest_of_a_kind=True)
+        self._history: Stream[HistoryDelivery] = Stream()
         self._opened = anyio.Event()
         self._quiet = anyio.Event()
         self._closed = anyio.Event()
@@ -149,6 +152,16 @@ class Session:
         :raises EngineDied: if the process dies, after what it had delivered before.
         """
         return self._deliveries
+
+    @property
+    def history(self) -> AsyncIterator[HistoryDelivery]:
+        """Parts of histories, in order of position: unconfirmed ones of earlier runs come first.
+
+        One consumer, or none. Only a few parts are ahead of `confirm_history`.
+
+        :raises EngineDied: if the process dies, after what it had delivered before.
+        """
+        return self._history
 
     @property
     def signals(self) -> AsyncIterator[Signal]:
@@ -178,6 +191,11 @@ class Session:
         """Everything up to ``position`` is in the database: the spool forgets it. Never fails."""
         with suppress(EngineDied):
             await self._send(frames.Confirm(session=self.number, position=position))
+
+    async def confirm_history(self, position: SpoolPosition) -> None:
+        """All parts of histories up to here are in the database. Never fails."""
+        with suppress(EngineDied):
+            await self._send(frames.ConfirmHistory(session=self.number, position=position))
 
     async def send(self, command_id: CommandId, to: Jid, order: Outgoing) -> None:
         """Hand a message to the engine; returns when the engine has taken it.
@@ -252,6 +270,7 @@ class Session:
                 await self._closed.wait()
         self._deliveries.finish()
         self._signals.finish()
+        self._history.finish()
         with anyio.CancelScope(shield=True):
             await self._keeper.session_closed(self)
 
@@ -285,6 +304,8 @@ class Session:
                 self._opened.set()
             case frames.Delivered():
                 self._deliver(frame)
+            case frames.HistoryDelivered():
+                self._history.put(HistoryDelivery(position=frame.position, part=frame.part))
             case frames.Signalled():
                 self._signals.put(frame.signal)
             case frames.Answer():
@@ -326,6 +347,7 @@ class Session:
         self._death = error
         self._deliveries.fail(error)
         self._signals.fail(error)
+        self._history.fail(error)
         self._opened.set()
         self._quiet.set()
         self._closed.set()
@@ -341,7 +363,8 @@ class Session:
         self._answers[frame.request] = (answered, answers)
         try:
             await self._send(frame)
-            with anyio.move_on_after(ANSWER_TIMEOUT_S):
+            is_transfer = isinstance(frame, frames.Do) and isinstance(frame.order, Transfer)
+            with anyio.move_on_after(TRANSFER_TIMEOUT_S if is_transfer else ANSWER_TIMEOUT_S):
                 await answered.wait()
         finally:
             del self._answers[frame.request]

@@ -11,6 +11,7 @@ from typing import Any
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.unknown_fields import UnknownFieldSet
 
+from bridge.engine.history import Announced
 from bridge.events import (
     EventNotUnderstood,
     GroupChanged,
@@ -84,6 +85,26 @@ def message(proto: Any, own: Person) -> SpooledEvent | None:
         from_me=info.MessageSource.IsFromMe,
         sent_at=seconds(info.Timestamp),
         message=MessageToDict(proto.Message),
+    )
+
+
+def announced_history(proto: Any) -> Announced | None:
+    """What a `Message` event between own devices says of a history that is to be fetched."""
+    info, content = proto.Info, proto.Message
+    if info.Category != "peer" or not content.HasField("protocolMessage"):
+        return None
+    if not content.protocolMessage.HasField("historySyncNotification"):
+        return None
+    told = content.protocolMessage.historySyncNotification
+    if not told.directPath:
+        return None  # it came with the message: there is nothing to fetch
+    return Announced(
+        sync_type=told.syncType,
+        chunk=told.chunkOrder,
+        direct_path=told.directPath,
+        media_key=told.mediaKey,
+        file_sha256=told.fileSHA256,
+        file_enc_sha256=told.fileEncSHA256,
     )
 
 

@@ -25,8 +25,12 @@ TO_ENGINE: list[Any] = [
         connect=True,
         connect_timeout_s=1.0,
         pairing_timeout_s=1.0,
+        history_keys=AccountKeys(AccountId("a"), "history", [("k", b"\1" * 32)]),
+        history_dir="/h",
+        history_days=14,
         pair="qr",
     ),
+    frames.ConfirmHistory(session=1, position=SpoolPosition(4)),
     frames.Send(
         session=1,
         request=2,

@@ -1,0 +1,156 @@
+"""A part of a history in the words of `bridge.events`; pure.
+
+Like `translate`, it reads fields by name and imports no protobuf class. Nothing is expected of
+what a phone sends: what has no id, no address or no content is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from google.protobuf.json_format import MessageToDict
+
+from bridge.engine.history import Record
+from bridge.engine.translate import person, seconds
+from bridge.events import HistoryPart, MessageReceived, PastChat, PastMessage, Person
+from bridge.ids import GROUP_SERVER, Jid, WhatsAppMessageId, server_of
+
+_FAILED = 0
+_STATUS = {3: "delivered", 4: "read", 5: "played"}
+_REVOKED = 1  # WebMessageInfo.StubType
+_MORE_ON_PHONE, _NO_MORE_ON_PHONE = 0, 1  # Conversation.EndOfHistoryTransferType
+_LUGGAGE = {"messageContextInfo", "senderKeyDistributionMessage"}
+_LAST_DAY = 253_370_764_800.0  # 9999-01-01
+
+
+def part_of(record: Record, data: bytes, parse: Callable[[bytes], Any]) -> HistoryPart:
+    """Make a part out of what the spool holds.
+
+    Args:
+        record: what it says of itself.
+        data: its `HistorySync`, decompressed.
+        parse: `HistorySync.FromString`.
+    """
+    proto = parse(data)
+    return HistoryPart(
+        own=record.own,
+        progress=record.progress,
+        share=record.share,
+        last=record.last,
+        lost=record.lost,
+        people=_people(proto),
+        chats=[c for c in (_chat(each, record.own) for each in proto.conversations) if c],
+    )
+
+
+def _people(proto: Any) -> list[Person]:
+    named = [person(_jid(each.ID), push_name=each.pushname) for each in proto.pushnames]
+    paired = [
+        person(_jid(each.pnJID), _jid(each.lidJID)) for each in proto.phoneNumberToLidMappings
+    ]
+    return [each for each in [*paired, *named] if each is not None]
+
+
+def _chat(proto: Any, own: Person) -> PastChat | None:
+    chat = _jid(proto.ID)
+    if chat is None:
+        return None
+    peer = None
+    if server_of(chat) != GROUP_SERVER:
+        peer = person(chat, _jid(proto.pnJID), _jid(proto.lidJID))
+    more = None
+    if proto.HasField("endOfHistoryTransferType"):
+        kind = proto.endOfHistoryTransferType
+        more = {_MORE_ON_PHONE: True, _NO_MORE_ON_PHONE: False}.get(kind)
+    unread = min(proto.unreadCount, 1_000_000)
+    return PastChat(
+        chat=chat,
+        peer=peer,
+        name=proto.name or proto.displayName or None,
+        unread=max(unread, 1) if proto.markedAsUnread else unread,
+        archived=proto.archived,
+        pinned=bool(proto.pinned),
+        muted_until=_muted_until(proto.muteEndTime),
+        more_on_phone=more,
+        messages=[
+            found
+            for each in proto.messages
+            if (found := _message(each.message, chat, peer, own)) is not None
+        ],
+    )
+
+
+def _message(info: Any, chat: Jid, peer: Person | None, own: Person) -> PastMessage | None:
+    content = info.message
+    names = {field.name for field, _ in content.ListFields()} - _LUGGAGE
+    revoked = info.messageStubType == _REVOKED
+    if not info.key.ID or not (names or revoked):
+        return None
+    sender = _by(info.key, info.participant, peer, own, info.pushName)
+    failed = info.HasField("status") and info.status == _FAILED
+    return PastMessage(
+        id=WhatsAppMessageId(info.key.ID),
+        sender=sender,
+        from_me=info.key.fromMe,
+        sent_at=seconds(info.messageTimestamp),
+        status="failed" if failed else _STATUS.get(info.status, "sent"),
+        message=MessageToDict(content),
+        revoked=revoked,
+        reactions=[
+            found
+            for each in info.reactions
+            if (found := _reaction(each, info, chat, peer, own)) is not None
+        ],
+    )
+
+
+def _reaction(
+    proto: Any, info: Any, chat: Jid, peer: Person | None, own: Person
+) -> MessageReceived | None:
+    if not proto.text:
+        return None
+    by = _by(proto.key, proto.key.participant, peer, own, "")
+    if by is None:
+        return None
+    at = seconds(proto.senderTimestampMS or info.messageTimestamp)
+    target = MessageToDict(info.key)
+    return MessageReceived(
+        id=WhatsAppMessageId(proto.key.ID or f"{info.key.ID}-reaction"),
+        chat=chat,
+        peer=peer,
+        sender=by,
+        from_me=proto.key.fromMe,
+        sent_at=at,
+        message={
+            "reactionMessage": {
+                "key": target,
+                "text": proto.text,
+                "senderTimestampMS": str(int(at * 1000)),
+            }
+        },
+    )
+
+
+def _by(key: Any, participant: str, peer: Person | None, own: Person, name: str) -> Person | None:
+    """Who wrote: oneself, the one of a group who is named, or the other one."""
+    if key.fromMe:
+        return own
+    named = person(_jid(participant or key.participant), push_name=name)
+    if named is None and peer is not None:
+        return person(peer.phone_jid, peer.lid, push_name=name)
+    return named
+
+
+def _jid(text: str) -> Jid | None:
+    """An address without its device; None if it is none."""
+    user, at, server = text.partition("@")
+    user = user.partition(":")[0].partition(".")[0] if server in {"s.whatsapp.net", "lid"} else user
+    server = {"c.us": "s.whatsapp.net"}.get(server, server)
+    return Jid(f"{user}@{server}") if user and at and server else None
+
+
+def _muted_until(value: int) -> float | None:
+    if not value:
+        return None
+    return min(seconds(value), _LAST_DAY)

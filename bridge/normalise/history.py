@@ -1,0 +1,155 @@
+"""Parts of a history → what `bridge_record_history` takes. Pure; never raises.
+
+A message of the past goes the way of a live one (`rows_of`), so both make the same row. What its
+kind makes besides a message (a reaction, an edit) becomes an event, recorded after the messages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from bridge.events import HistoryPart, MessageReceived, PastChat, PastMessage, Person
+from bridge.normalise.event import rows_of
+from bridge.normalise.identity import chat_of, peer_of, person_of
+from bridge.normalise.rows import Chat, MessageRow, Part, PersonPart, Row, clean, iso, to_json
+
+OWN_STATUSES = frozenset({"sent", "delivered", "read", "played", "failed"})
+MOST_UNREAD = 1_000_000
+_KINDS = frozenset({"direct", "group", "broadcast"})
+
+
+class HistoryMessage(Part, frozen=True):
+    """A row of the past.
+
+    Attributes:
+        status: as the phone had it, for own messages.
+        revoked: deleted for everyone.
+    """
+
+    row: MessageRow
+    status: str
+    revoked: bool
+
+
+class HistoryChat(Part, frozen=True):
+    """A chat of the past, with some of its messages."""
+
+    chat: Chat
+    peer: PersonPart | None
+    name: str | None
+    unread: int
+    archived: bool
+    pinned: bool
+    muted_until: str | None
+    more_on_phone: bool | None
+    messages: list[HistoryMessage]
+
+
+class History(Part, frozen=True):
+    """One call's worth.
+
+    Attributes:
+        progress: percent of everything, for `sync_progress`.
+        events: what is recorded like live events, after the messages.
+    """
+
+    progress: int
+    people: list[PersonPart]
+    chats: list[HistoryChat]
+    events: list[Row]
+
+
+def history_of(parts: Iterable[HistoryPart], *, progress: int) -> History:
+    """Several parts, in order, as one."""
+    people: list[PersonPart] = []
+    chats: list[HistoryChat] = []
+    events: list[Row] = []
+    for part in parts:
+        people += [p for p in map(person_of, part.people) if p.phone_jid or p.lid]
+        for each in part.chats:
+            found = _chat(each, part.own, events)
+            if found is not None:
+                chats.append(found)
+    return History(progress=progress, people=people, chats=chats, events=events)
+
+
+def history_json(history: History) -> dict[str, Any]:
+    """The argument of `bridge_record_history`."""
+    chats = []
+    for each in history.chats:
+        built: dict[str, Any] = msgspec.to_builtins(msgspec.structs.replace(each, messages=[]))
+        built["messages"] = [
+            to_json(message.row) | {"status": message.status, "revoked": message.revoked}
+            for message in each.messages
+        ]
+        chats.append(built)
+    return {
+        "progress": history.progress,
+        "people": msgspec.to_builtins(history.people),
+        "chats": chats,
+        "events": [to_json(row) for row in history.events],
+    }
+
+
+def _chat(past: PastChat, own: Person, events: list[Row]) -> HistoryChat | None:
+    chat = chat_of(past.chat)
+    if chat.kind not in _KINDS:
+        return None
+    messages = []
+    for each in past.messages:
+        message, others = _message(each, past, own)
+        if message is not None:
+            messages.append(message)
+        events += others
+    return HistoryChat(
+        chat=chat,
+        peer=peer_of(chat, past.peer),
+        name=clean(past.name).strip()[:200] or None if past.name else None,
+        unread=max(0, min(past.unread, MOST_UNREAD)),
+        archived=past.archived,
+        pinned=past.pinned,
+        muted_until=_muted_until(past.muted_until),
+        more_on_phone=past.more_on_phone,
+        messages=messages,
+    )
+
+
+def _message(
+    past: PastMessage, chat: PastChat, own: Person
+) -> tuple[HistoryMessage | None, list[Row]]:
+    sender = own if past.from_me else past.sender or chat.peer
+    if sender is None or not (sender.phone_jid or sender.lid):
+        return None, []  # nobody knows who wrote it
+    told = MessageReceived(
+        id=past.id,
+        chat=chat.chat,
+        peer=chat.peer,
+        sender=sender,
+        from_me=past.from_me,
+        sent_at=past.sent_at,
+        message={"revoked": {}} if past.revoked else past.message,
+    )
+    found: HistoryMessage | None = None
+    others: list[Row] = []
+    for row in rows_of(told):
+        if isinstance(row, MessageRow) and found is None:
+            known = past.from_me and past.status in OWN_STATUSES
+            status = past.status if known else "sent" if past.from_me else "delivered"
+            found = HistoryMessage(row=row, status=status, revoked=past.revoked)
+        else:
+            others.append(row)
+    for reaction in past.reactions:
+        others += rows_of(reaction)
+    return found, others
+
+
+def _muted_until(unix_s: float | None) -> str | None:
+    """ISO time; what is later than any calendar is its end."""
+    if unix_s is None or unix_s <= 0:
+        return None
+    last = datetime(9999, 1, 1, tzinfo=UTC)
+    return iso(unix_s) if unix_s < last.timestamp() else last.isoformat()
