@@ -1,0 +1,183 @@
+-- What a finished command changes in the rows, and which commands may be done again.
+
+create or replace function whatsapp_private.has_outside_effect(p_type text) returns boolean
+language sql immutable
+set search_path = ''
+as $$ select p_type in ('send', 'group_create') $$;
+
+create function whatsapp_private.apply_message_change(p_command public.commands) returns void
+language plpgsql
+set search_path = ''
+as $$
+begin
+  case p_command.type
+    when 'edit' then
+      update public.messages
+      set conteudo = p_command.payload ->> 'text',
+        mentions = array(select jsonb_array_elements_text(coalesce(p_command.payload -> 'mentions', '[]'))),
+        edited_at = coalesce((p_command.result ->> 'timestamp')::timestamptz, clock_timestamp())
+      where id = p_command.target_message_id and revoked_at is null;
+      update public.conversations as kept
+      set ultima_mensagem = whatsapp_private.preview_of(message.tipo, message.conteudo)
+      from public.messages as message
+      where message.id = p_command.target_message_id
+        and kept.id = message.conversation_id
+        and kept.ultima_mensagem_em = message.sent_at;
+    when 'revoke' then
+      update public.messages
+      set revoked_at = coalesce((p_command.result ->> 'timestamp')::timestamptz, clock_timestamp())
+      where id = p_command.target_message_id and revoked_at is null;
+    else
+      null;
+  end case;
+end
+$$;
+comment on function whatsapp_private.apply_message_change(public.commands) is
+  'An edit, revoke or react was taken by WhatsApp: so it is in the rows.';
+
+-- security definer: a member who cancels a command may not write messages
+create function whatsapp_private.settle_command() returns trigger
+language plpgsql security definer
+set search_path = ''
+as $$
+declare
+  is_final boolean;
+begin
+  -- what nobody notices twice is done again rather than left in doubt
+  if new.status = 'unknown' and not whatsapp_private.has_outside_effect(new.type) and new.attempts < 5 then
+    new.status := 'pending';
+    new.finished_at := null;
+    new.run_at := clock_timestamp() + interval '2 seconds';
+  end if;
+  is_final := new.status not in ('pending', 'running');
+
+  if new.type in ('edit', 'revoke', 'react') and is_final then
+    update public.messages set pending_changes = pending_changes - new.type
+    where id = new.target_message_id
+      and pending_changes #>> array[new.type, 'command_id'] = new.id::text;
+    if new.status = 'done' then
+      new.result := coalesce(new.result, '{}') || jsonb_build_object('message_id', new.target_message_id);
+      perform whatsapp_private.apply_message_change(new);
+    end if;
+
+  elsif new.type = 'send' and new.status = 'done' and new.target_message_id is not null then
+    -- what it answers may have had no id yet when it was asked for
+    update public.messages as answer
+    set quoted_message_id = quoted.whatsapp_message_id
+    from public.messages as quoted
+    where answer.id = new.message_id
+      and quoted.id = new.target_message_id
+      and answer.quoted_message_id is null;
+
+  elsif new.status = 'done' then
+    case new.type
+      when 'block', 'unblock' then
+        update public.leads set blocked = new.type = 'block'
+        where workspace_id = new.workspace_id
+          and new.chat_jid in (whatsapp_wa_id, lid)
+          and blocked <> (new.type = 'block');
+      when 'group_update' then
+        update public.conversations set nome = new.payload ->> 'subject'
+        where id = new.conversation_id
+          and new.payload ? 'subject'
+          and nome is distinct from new.payload ->> 'subject';
+      when 'group_leave' then
+        update public.conversations set archived = true, status = 'resolved' where id = new.conversation_id;
+      when 'group_create' then
+        new.conversation_id := whatsapp_private.keep_chat(
+          new.integration_account_id, new.workspace_id, new.result ->> 'jid', 'group'
+        );
+        new.chat_jid := new.result ->> 'jid';
+        new.result := new.result || jsonb_build_object('conversation_id', new.conversation_id);
+        update public.conversations
+        set nome = coalesce(new.result ->> 'subject', new.payload ->> 'subject'),
+          status = 'open'
+        where id = new.conversation_id;
+      else
+        null;
+    end case;
+  end if;
+  return new;
+end
+$$;
+comment on function whatsapp_private.settle_command() is
+  'Trigger: what a command changed is in the rows when it is done, and what it meant to change is not announced any longer when it has ended.';
+create trigger commands_take_effect_in_rows
+  before update of status on public.commands
+  for each row when (new.status is distinct from old.status and new.status <> 'running')
+  execute function whatsapp_private.settle_command();
+
+create or replace function public.bridge_settle_commands(
+  p_worker uuid, p_account uuid, p_epoch bigint, p_known_epoch bigint
+)
+returns jsonb
+language plpgsql
+set search_path = ''
+as $$
+declare
+  unknown_count integer;
+  requeued_count integer;
+begin
+  perform whatsapp_private.fence(p_worker, p_account, p_epoch);
+  update public.commands as command
+  set status = 'unknown', finished_at = clock_timestamp(), error_code = 'outcome_unknown',
+    error_message = 'The bridge stopped before it knew whether WhatsApp got this. It is not repeated by itself.'
+  where command.integration_account_id = p_account
+    and command.status = 'running'
+    and command.lease_epoch < p_epoch
+    and whatsapp_private.has_outside_effect(command.type)
+    -- the journal tells of sends only
+    and (command.type <> 'send' or command.lease_epoch is distinct from p_known_epoch);
+  get diagnostics unknown_count = row_count;
+  update public.commands as command
+  set status = 'pending', started_at = null
+  where command.integration_account_id = p_account
+    and command.status = 'running'
+    and command.lease_epoch < p_epoch;
+  get diagnostics requeued_count = row_count;
+  return jsonb_build_object('requeued', requeued_count, 'unknown', unknown_count);
+end
+$$;
+
+create function public.bridge_command_context(p_worker uuid, p_account uuid, p_epoch bigint, p_command uuid)
+returns jsonb
+language plpgsql
+set search_path = ''
+as $$
+declare
+  command public.commands;
+  target public.messages;
+  country_code text;
+  own_jid text;
+begin
+  perform whatsapp_private.fence(p_worker, p_account, p_epoch);
+  select * into command from public.commands where id = p_command and integration_account_id = p_account;
+  if command.id is null then
+    raise exception 'There is no such command.' using errcode = '22023';
+  end if;
+  select account.instance_id, whatsapp_private.settings_with_defaults(account.settings) ->> 'default_country_code'
+  into own_jid, country_code
+  from public.integration_accounts as account where account.id = p_account;
+  select * into target from public.messages
+  where id = command.target_message_id and integration_account_id = p_account;
+  return jsonb_build_object(
+    'target', case when command.target_message_id is not null then jsonb_build_object(
+      'whatsapp_message_id', target.whatsapp_message_id,
+      'sender_jid', case when target.from_me then own_jid else target.sender_id end,
+      'from_me', coalesce(target.from_me, false),
+      'text', coalesce(target.conteudo, ''),
+      'call_id', coalesce(target.payload ->> 'call_id', target.whatsapp_message_id),
+      'revoked', target.revoked_at is not null
+    ) end,
+    'numbers', case when command.type = 'check_numbers'
+      then whatsapp_private.digits_of_numbers(country_code, command.payload) end
+  );
+end
+$$;
+comment on function public.bridge_command_context(uuid, uuid, bigint, uuid) is
+  'What a command means beyond its payload: {target: {whatsapp_message_id, sender_jid, from_me, text, call_id, revoked}, numbers: digits of check_numbers}. WB001 if the lease is lost.';
+revoke all on function public.bridge_command_context(uuid, uuid, bigint, uuid) from public, anon, authenticated, service_role;
+grant execute on function public.bridge_command_context(uuid, uuid, bigint, uuid) to service_role;
+
+revoke all on all functions in schema whatsapp_private from public, anon, authenticated;
+grant execute on all functions in schema whatsapp_private to service_role;
