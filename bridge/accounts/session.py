@@ -69,6 +69,7 @@ class Hosts(Protocol):
         vault: Vault,
         image: bytes | UseLocal | None,
         pairing: PairByQr | PairByCode | None = None,
+        history_days: int = 14,
     ) -> Session:
         """Start a session."""
 
@@ -96,12 +97,20 @@ class Recorder(Protocol):
         """Return when the session delivers no more."""
 
 
+class HistoryRecorder(Protocol):
+    """Records the histories of a session, until it ends."""
+
+    async def __call__(self, session: Session, linked: anyio.Event | None) -> None:
+        """Return when there are no more; `linked` is set when a phone is linked anew."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
     """What all accounts share.
 
     Attributes:
         ring: something may be claimable now.
+        record_history: None = histories stay where they are.
     """
 
     rpc: BridgeRpc
@@ -109,6 +118,7 @@ class Surroundings:
     vault: Vault
     record: Recorder
     ring: Callable[[], None]
+    record_history: HistoryRecorder | None = None
 
 
 class Mode(StrEnum):
@@ -157,6 +167,7 @@ class LiveSession:
         lease_until: float,
         known_epoch: LeaseEpoch | None,
         settle: bool,
+        history_days: int = 14,
     ) -> None:
         self._around = around
         self._account = account
@@ -168,6 +179,8 @@ class LiveSession:
         self._lease_until = lease_until
         self._known_epoch = known_epoch
         self._settle_rows = settle
+        self._history_days = history_days
+        self._linked_anew = anyio.Event()
         self.connected = False
         self.linked = mode is Mode.RESUME
         self.settled = anyio.Event()
@@ -214,7 +227,12 @@ class LiveSession:
                 return Ended(Occurrence.PAIRING_INTERRUPTED)
             image = await self._image(stored)
             session = await around.host.open(
-                self._account, self._epoch, vault=around.vault, image=image, pairing=self._pairing
+                self._account,
+                self._epoch,
+                vault=around.vault,
+                image=image,
+                pairing=self._pairing,
+                history_days=self._history_days,
             )
         except LeaseLost:
             raise
@@ -236,6 +254,11 @@ class LiveSession:
                 helpers.start_soon(self._pump, session, self._saver, name="record deliveries")
                 helpers.start_soon(self._extend, session, name="extend the engine's lease")
                 helpers.start_soon(self._settle, session, name="settle commands")
+                if around.record_history is not None and self._history_days:
+                    linked = self._linked_anew if self._mode is Mode.PAIR else None
+                    helpers.start_soon(
+                        around.record_history, session, linked, name="record histories"
+                    )
                 if self.linked:
                     helpers.start_soon(self._saver.keep, name="save the state")
                 ended = await self._follow(session, helpers)
@@ -350,6 +373,7 @@ class LiveSession:
         await self._face.show(Occurrence.CONNECTED, **details)
         self.connected = True
         self._connected_at = time.monotonic()
+        self._linked_anew.set()
         self._around.ring()
 
     async def _tell_lost(self) -> None:

@@ -6,7 +6,7 @@ kind makes besides a message (a reaction, an edit) becomes an event, recorded af
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -61,6 +61,52 @@ class History(Part, frozen=True):
     people: list[PersonPart]
     chats: list[HistoryChat]
     events: list[Row]
+
+    def sealed(self, seal: Callable[[dict[str, Any]], dict[str, Any]]) -> History:
+        """With what opens files made unreadable."""
+        return msgspec.structs.replace(self, chats=[_sealed(chat, seal) for chat in self.chats])
+
+    def halves(self) -> tuple[History, History] | None:
+        """Two calls' worth; None if it cannot be divided."""
+        for name in ("events", "chats", "people"):
+            items = getattr(self, name)
+            if len(items) > 1 or (items and self._kinds() > 1):
+                middle = len(items) // 2
+                return (
+                    msgspec.structs.replace(self, **{name: items[:middle]}),
+                    msgspec.structs.replace(self, **_NOTHING | {name: items[middle:]}),
+                )
+        if self.chats and len(self.chats[0].messages) > 1:
+            (chat,), middle = self.chats, len(self.chats[0].messages) // 2
+            first, second = (
+                msgspec.structs.replace(chat, messages=some)
+                for some in (chat.messages[:middle], chat.messages[middle:])
+            )
+            return (
+                msgspec.structs.replace(self, chats=[first]),
+                msgspec.structs.replace(self, chats=[second]),
+            )
+        return None
+
+    def _kinds(self) -> int:
+        return bool(self.events) + bool(self.chats) + bool(self.people)
+
+
+_NOTHING: dict[str, list[Any]] = {"events": [], "chats": [], "people": []}
+
+
+def _sealed(chat: HistoryChat, seal: Callable[[dict[str, Any]], dict[str, Any]]) -> HistoryChat:
+    messages = []
+    for message in chat.messages:
+        file = message.row.attachment
+        if file is not None:
+            sealed = seal(file.media) if file.media is not None else None
+            file = msgspec.structs.replace(file, media=None, sealed=sealed)
+            row = msgspec.structs.replace(message.row, attachment=file)
+            messages.append(msgspec.structs.replace(message, row=row))
+        else:
+            messages.append(message)
+    return msgspec.structs.replace(chat, messages=messages)
 
 
 def history_of(parts: Iterable[HistoryPart], *, progress: int) -> History:

@@ -109,6 +109,30 @@ class StoredSession(Row, frozen=True):
     deltas: list[Delta] = []
 
 
+class ClaimedAttachment(Row, frozen=True):
+    """A file that is now this worker's to fetch.
+
+    Attributes:
+        sealed: path and key of the file at WhatsApp.
+        media_limits: of the account's settings; what is missing has its default.
+    """
+
+    id: str
+    account_id: AccountId
+    workspace_id: str
+    lease_epoch: LeaseEpoch
+    conversation_id: str
+    message_id: str
+    kind: str
+    sealed: dict[str, Any]
+    attempts: int
+    mime_type: str | None = None
+    file_name: str | None = None
+    size_bytes: int | None = None
+    sha256: str | None = None
+    media_limits: dict[str, Any] = {}
+
+
 class Unread(Row, frozen=True):
     """A message of somebody else that is to be marked as read."""
 
@@ -116,6 +140,33 @@ class Unread(Row, frozen=True):
     sender_jid: Jid
     sent_at: datetime
     chat_jid: Jid
+
+
+class Target(Row, frozen=True):
+    """The message that a command is about, or that a `send` answers.
+
+    Attributes:
+        whatsapp_message_id: None if it has not been sent (yet), or is gone.
+        call_id: of a call's row, what WhatsApp calls the call.
+    """
+
+    whatsapp_message_id: WhatsAppMessageId | None = None
+    sender_jid: Jid | None = None
+    from_me: bool = False
+    text: str = ""
+    call_id: str | None = None
+    revoked: bool = False
+
+
+class CommandContext(Row, frozen=True):
+    """What a command means beyond its payload.
+
+    Attributes:
+        numbers: `check_numbers`: the numbers as digits, in their order.
+    """
+
+    target: Target | None = None
+    numbers: list[str] | None = None
 
 
 class Recorded(Row, frozen=True):
@@ -127,6 +178,23 @@ class Recorded(Row, frozen=True):
 
     recorded: int = 0
     groups_unknown: list[Jid] = []
+
+
+class HistoryState(Row, frozen=True):
+    """Answer of `bridge_history_state`.
+
+    Attributes:
+        days: the account's `history_days`.
+        conversations, messages: of the days asked about.
+        incomplete: conversations of which the phone has more.
+    """
+
+    sync_status: str
+    sync_progress: int
+    days: int = 14
+    conversations: int = 0
+    messages: int = 0
+    incomplete: int = 0
 
 
 class Settled(Row, frozen=True):
@@ -152,6 +220,7 @@ class ListedAccount(Row, frozen=True):
 
 
 Finish = Literal["done", "failed", "unknown", "pending"]
+FileEnd = Literal["stored", "failed", "expired", "pending"]
 
 
 class BridgeRpc:
@@ -307,6 +376,36 @@ class BridgeRpc:
         arguments = self._fenced(account, epoch) | {"p_events": list(events)}
         return await self._call("bridge_record_events", arguments, Recorded)
 
+    async def record_history(
+        self, account: AccountId, epoch: LeaseEpoch, history: dict[str, Any]
+    ) -> Recorded:
+        """Write parts of a history in one transaction; the same again changes nothing."""
+        arguments = self._fenced(account, epoch) | {"p_history": history}
+        return await self._call("bridge_record_history", arguments, Recorded)
+
+    async def begin_history(self, account: AccountId, epoch: LeaseEpoch) -> None:
+        """A phone was linked: progress begins at 0."""
+        await self._http.rpc("bridge_begin_history", self._fenced(account, epoch))
+
+    async def history_state(self, account: AccountId, epoch: LeaseEpoch, days: int) -> HistoryState:
+        """How far the history is, and what there is of the last days."""
+        arguments = self._fenced(account, epoch) | {"p_days": days}
+        return await self._call("bridge_history_state", arguments, HistoryState)
+
+    async def finish_history(
+        self, account: AccountId, epoch: LeaseEpoch, warning: str | None
+    ) -> None:
+        """Everything that the phone sent is recorded."""
+        arguments = self._fenced(account, epoch) | {"p_warning": warning}
+        await self._http.rpc("bridge_finish_history", arguments)
+
+    async def command_context(
+        self, account: AccountId, epoch: LeaseEpoch, command: CommandId
+    ) -> CommandContext:
+        """What a command is about."""
+        arguments = self._fenced(account, epoch) | {"p_command": command}
+        return await self._call("bridge_command_context", arguments, CommandContext)
+
     async def unread_messages(
         self, account: AccountId, epoch: LeaseEpoch, conversation: str, until: str | None
     ) -> list[Unread]:
@@ -316,6 +415,63 @@ class BridgeRpc:
             "p_until_message": until,
         }
         return await self._call("bridge_unread_messages", arguments, list[Unread])
+
+    async def claim_attachments(self, limit: int) -> list[ClaimedAttachment]:
+        """Take up to `limit` files to be fetched for connected accounts, the newest first."""
+        arguments = {"p_worker": self.worker, "p_limit": limit}
+        return await self._call("bridge_claim_attachments", arguments, list[ClaimedAttachment])
+
+    async def find_stored_file(
+        self, account: AccountId, epoch: LeaseEpoch, sha256: str
+    ) -> str | None:
+        """Path of a file with these bytes that the account has in the bucket already."""
+        arguments = self._fenced(account, epoch) | {"p_sha256": sha256}
+        return msgspec.convert(
+            await self._call("bridge_find_stored_file", arguments, object), str | None
+        )
+
+    async def finish_attachment(
+        self,
+        account: AccountId,
+        epoch: LeaseEpoch,
+        attachment: str,
+        status: FileEnd,
+        *,
+        facts: dict[str, Any] | None = None,
+        error: str | None = None,
+        retry_in_s: float | None = None,
+        counts: bool = True,
+    ) -> bool:
+        """End a file, or put it back; False if it is not fetched under this lease (any more).
+
+        Args:
+            account: whose.
+            epoch: under which it was claimed.
+            attachment: which.
+            status: `pending` puts it back.
+            facts: what became known of it; `path` if it is stored.
+            error: why not, as a sentence.
+            retry_in_s: for `pending`.
+            counts: False if it was not even begun.
+        """
+        arguments = self._fenced(account, epoch) | {
+            "p_attachment": attachment,
+            "p_status": status,
+            "p_facts": facts,
+            "p_error": error,
+            "p_retry_in_s": retry_in_s,
+            "p_counts": counts,
+        }
+        return await self._call("bridge_finish_attachment", arguments, bool)
+
+    async def attach_to_send(
+        self, account: AccountId, epoch: LeaseEpoch, command: CommandId, facts: dict[str, Any]
+    ) -> str | None:
+        """The message of a running send has this stored file; None if it does not run."""
+        arguments = self._fenced(account, epoch) | {"p_command": command, "p_facts": facts}
+        return msgspec.convert(
+            await self._call("bridge_attach_to_send", arguments, object), str | None
+        )
 
     def _fenced(self, account: AccountId, epoch: LeaseEpoch) -> dict[str, Any]:
         return {"p_worker": self.worker, "p_account": account, "p_epoch": epoch}
