@@ -52,13 +52,18 @@ class NotConnected(CommandError):
 
 
 class Account:
-    """Runs under one lease, from when it was taken until it is lost or given back."""
+    """Runs under one lease, from when it was taken until it is lost or given back.
+
+    Attributes:
+        settings: as its row said at the last renewal.
+    """
 
     def __init__(
         self, around: Surroundings, lease: Lease, lease_until: float, ledger: SendLedger
     ) -> None:
         self.id: AccountId = lease.account_id
         self.epoch = lease.lease_epoch
+        self.settings = lease.settings
         self._around = around
         self._lease = lease
         self._lease_until = lease_until
@@ -104,8 +109,9 @@ class Account:
             self._live.stop()
         self._wake()
 
-    def renewed(self, lease_until: float) -> None:
-        """The lease holds until then (monotonic seconds)."""
+    def renewed(self, lease: Lease, lease_until: float) -> None:
+        """The lease holds until then (monotonic seconds), and the settings may have changed."""
+        self.settings = lease.settings
         self._lease_until = lease_until
         if self._live is not None:
             self._live.renewed(lease_until)
@@ -206,6 +212,11 @@ class Account:
             raise NotConnected(fault.sentence, retryable=True) from None
 
     @property
+    def workspace_id(self) -> str:
+        """Whose it is."""
+        return self._lease.workspace_id
+
+    @property
     def own_jid(self) -> Jid | None:
         """Own phone address, while connected."""
         live = self._live
@@ -264,6 +275,7 @@ class Account:
             lease_until=self._lease_until,
             known_epoch=self._known_epoch,
             settle=not self._settled,
+            history_days=int(self._lease.settings.get("history_days", 14)),
         )
         self._live = live
         try:

@@ -97,7 +97,7 @@ class Supervisor:
                 kept_now.lease, kept_now.until = lease, until
                 kept_now.refreshed.set()
                 if kept_now.account is not None:
-                    kept_now.account.renewed(until)
+                    kept_now.account.renewed(lease, until)
                 continue
             if self._stopping:
                 continue

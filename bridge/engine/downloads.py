@@ -169,11 +169,11 @@ def _transfer(http: httpx.Client, source: Source, target: Path, max_bytes: int) 
     ):
         if response.status_code in _GONE:
             raise MediaExpired
-        if response.status_code != 200:
+        if response.status_code != 200 or "content-encoding" in response.headers:
             raise MediaHostUnavailable
         opening = Opening(source)
         received = 0
-        for piece in response.iter_raw(CHUNK_BYTES):
+        for piece in response.iter_bytes(CHUNK_BYTES):
             received += len(piece)
             if received > max_bytes + OVERHEAD_BYTES:
                 raise MediaOverLimit

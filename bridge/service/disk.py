@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,6 +33,13 @@ def make_private(directory: Path, variable: str) -> None:
         raise ConfigError(
             f"{variable}: {directory} cannot be used ({error.strerror or type(error).__name__})."
         ) from error
+
+
+def emptied(directory: Path) -> Path:
+    """A private directory for files in transit; what an earlier run left in it goes."""
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return directory
 
 
 @contextmanager

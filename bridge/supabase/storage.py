@@ -57,6 +57,9 @@ class FileNotStored(CommandError):
 class Writable(Protocol):
     """Where a download goes. Raises to stop it."""
 
+    def announce(self, size_bytes: int) -> None:
+        """So much will come."""
+
     async def write(self, data: bytes) -> None:
         """Append."""
 
@@ -123,6 +126,9 @@ class Storage:
             async with self._http.stream("GET", url) as response:
                 if not response.is_success:
                     raise await _refusal(response)
+                size = response.headers.get("content-length", "")
+                if size.isdecimal() and len(size) <= 18:
+                    target.announce(int(size))
                 async for piece in response.aiter_bytes(CHUNK_BYTES):
                     await target.write(piece)
         except httpx.HTTPError as error:

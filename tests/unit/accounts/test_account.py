@@ -98,6 +98,7 @@ class FakeHost:
         vault: Vault,
         image: bytes | UseLocal | None,
         pairing: object = None,
+        history_days: int = 14,
     ) -> FakeSession:
         if self.faults:
             raise self.faults.pop(0)
@@ -366,7 +367,7 @@ async def test_the_engine_hears_of_renewed_leases() -> None:
     async with world.running() as account:
         session = await world.host.session(0)
         await anyio.wait_all_tasks_blocked()
-        account.renewed(time.monotonic() + 500)
+        account.renewed(world.lease, time.monotonic() + 500)
         await anyio.wait_all_tasks_blocked()
         assert session.extended[-1] == pytest.approx(500, abs=5)
 

@@ -1,0 +1,339 @@
+"""Files of received messages: from WhatsApp into the bucket, soon and one day for sure.
+
+An attachment is a row in state `pending`. Rows are claimed like commands, fetched by the engine
+into a file, looked at, stored, and finished as `stored`, `failed` or `expired`; what may work later
+stays `pending` with a time. All state is in the database, so a restart loses an attempt at most,
+and no message ever waits for its file.
+"""
+
+from __future__ import annotations
+
+import base64
+import random
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import anyio
+import msgspec
+from loguru import logger
+
+from bridge.errors import BridgeError, CommandError, LeaseLost, SupabaseUnavailable
+from bridge.ids import AccountId, LeaseEpoch
+from bridge.media.limits import MediaKind, MediaLimits, MediaTooLarge
+from bridge.media.mime import bare_type
+from bridge.media.names import StoragePath, display_name
+from bridge.media.probe import Probe, probe
+from bridge.media.workshop import Workshop
+from bridge.orders import DownloadMedia, Request
+from bridge.supabase.patience import Backoff, until_available
+from bridge.supabase.rpc import ClaimedAttachment, FileEnd
+from bridge.supabase.storage import StorageUnavailable
+from bridge.vault import Vault, open_json
+
+PURPOSE = "media"
+SLOTS = 4
+POLL_INTERVAL_S = 5.0
+FIND_ACCOUNT_S = 5.0
+MAX_ATTEMPTS = 8
+FIRST_RETRY_S, MOST_RETRY_S = 3.0, 900.0
+# While an account connects its files wait; that costs them no attempt.
+CONNECTING_RETRY_S = 2.0
+STORAGE_FIRST_S, STORAGE_MOST_S = 1.0, 60.0
+WAITING_CODES = frozenset({"not_connected", "account_gone", "session_over", "storage_unavailable"})
+
+
+def sealer(vault: Vault) -> Callable[[AccountId, dict[str, Any]], dict[str, Any]]:
+    """Seals what opens a file at WhatsApp, as `Downloads` will want it."""
+
+    def seal(account: AccountId, media: dict[str, Any]) -> dict[str, Any]:
+        plain = msgspec.json.encode(media)
+        return vault.seal(plain, purpose=PURPOSE, account=account, generation=0).to_json()
+
+    return seal
+
+
+class Asked(Protocol):
+    """Who fetches."""
+
+    async def ask(self, order: Request) -> Any:
+        """Have something done at WhatsApp."""
+
+
+class Accounts(Protocol):
+    """Who runs here."""
+
+    async def find(
+        self, account_id: AccountId, epoch: LeaseEpoch, *, within_s: float
+    ) -> Asked | None:
+        """The account under that lease."""
+
+
+class IncomingRpc(Protocol):
+    """What is needed of the database."""
+
+    async def claim_attachments(self, limit: int) -> list[ClaimedAttachment]:
+        """Take files that are due."""
+
+    async def find_stored_file(
+        self, account: AccountId, epoch: LeaseEpoch, sha256: str
+    ) -> str | None:
+        """Where these bytes are already."""
+
+    async def finish_attachment(
+        self,
+        account: AccountId,
+        epoch: LeaseEpoch,
+        attachment: str,
+        status: FileEnd,
+        *,
+        facts: dict[str, Any] | None = None,
+        error: str | None = None,
+        retry_in_s: float | None = None,
+        counts: bool = True,
+    ) -> bool:
+        """End it, or put it back."""
+
+
+class Bucket(Protocol):
+    """Where files are stored."""
+
+    async def upload(self, path: str, file: Path, *, mime_type: str) -> None:
+        """Store a file."""
+
+
+class Downloads:
+    """Fetches the files of all accounts of this host."""
+
+    def __init__(
+        self,
+        rpc: IncomingRpc,
+        bucket: Bucket,
+        vault: Vault,
+        accounts: Accounts,
+        workshop: Workshop,
+        folder: Path,
+        *,
+        slots: int = SLOTS,
+        poll_interval_s: float = POLL_INTERVAL_S,
+    ) -> None:
+        self._rpc = rpc
+        self._bucket = bucket
+        self._vault = vault
+        self._accounts = accounts
+        self._workshop = workshop
+        self._folder = folder
+        self._slots = slots
+        self._poll_interval_s = poll_interval_s
+        self._running = 0
+        self._woken = anyio.Event()
+        self._storage_rest = Backoff(STORAGE_FIRST_S, STORAGE_MOST_S, least_s=0.5)
+        self._storage_back_at = 0.0
+
+    def ring(self) -> None:
+        """There may be something to fetch."""
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Claim and fetch, until cancelled."""
+        async with anyio.create_task_group() as files:
+            while True:
+                self._woken = anyio.Event()
+                if free := self._free():
+                    claimed = await until_available(
+                        lambda free=free: self._rpc.claim_attachments(free),  # type: ignore[misc]
+                        what="claim attachments",
+                    )
+                    for attachment in claimed:
+                        self._running += 1
+                        files.start_soon(self._take, attachment, name="fetch a file")
+                    if len(claimed) == free:
+                        self._woken.set() if self._free() else None
+                with anyio.move_on_after(self._pause_s()):
+                    await self._woken.wait()
+
+    def _free(self) -> int:
+        """How many may be claimed; none while Storage is away."""
+        if anyio.current_time() < self._storage_back_at:
+            return 0
+        return self._slots - self._running
+
+    def _pause_s(self) -> float:
+        away_s = self._storage_back_at - anyio.current_time()
+        return max(away_s, 0.05) if away_s > 0 else self._poll_interval_s
+
+    async def _take(self, attachment: ClaimedAttachment) -> None:
+        with logger.contextualize(account=attachment.account_id, attachment=attachment.id):
+            try:
+                await self._barrier(attachment)
+            except LeaseLost:
+                logger.info("A file was left: the account is not ours any more")
+            except BridgeError as fault:
+                logger.error("A file could not be finished", code=fault.code)
+            finally:
+                self._running -= 1
+                self.ring()
+
+    async def _barrier(self, attachment: ClaimedAttachment) -> None:
+        try:
+            facts = await self._fetched(attachment)
+        except LeaseLost:
+            raise
+        except BridgeError as fault:
+            await self._put_back(attachment, fault)
+        except Exception as error:  # noqa: BLE001 - the barrier of one file
+            logger.opt(exception=error).error("Fetching a file crashed; the others go on")
+            await self._put_back(
+                attachment, CommandError("The bridge met an internal fault.", retryable=True)
+            )
+        else:
+            self._storage_rest.reset()
+            await self._finish(attachment, "stored", facts=facts)
+
+    async def _fetched(self, attachment: ClaimedAttachment) -> dict[str, Any]:
+        """Fetch, look at and store; what is known of the file then."""
+        kind = MediaKind(attachment.kind)
+        limit_bytes = MediaLimits().overridden(attachment.media_limits).for_kind(kind)
+        if (attachment.size_bytes or 0) > limit_bytes:
+            raise MediaTooLarge(limit_bytes)
+        message = open_json(
+            self._vault,
+            attachment.sealed,
+            purpose=PURPOSE,
+            account=attachment.account_id,
+            generation=0,
+        )
+        account = await self._accounts.find(
+            attachment.account_id, attachment.lease_epoch, within_s=FIND_ACCOUNT_S
+        )
+        if account is None:
+            raise CommandError(
+                "This host does not run the account.", code="account_gone", retryable=True
+            )
+        file = self._folder / f"incoming-{uuid.uuid4().hex}"
+        try:
+            answer = msgspec.convert(
+                await account.ask(
+                    DownloadMedia(
+                        kind=kind.value, message=message, path=str(file), max_bytes=limit_bytes
+                    )
+                ),
+                _Downloaded,
+            )
+            seen = await probe(
+                self._workshop,
+                file,
+                declared=attachment.mime_type,
+                file_name=attachment.file_name,
+            )
+            path = await self._stored(attachment, file, answer.sha256, seen)
+        finally:
+            file.unlink(missing_ok=True)
+        return _facts(attachment, answer, seen, path)
+
+    async def _stored(
+        self, attachment: ClaimedAttachment, file: Path, sha256: str, seen: Probe
+    ) -> str:
+        """Path of these bytes in the bucket; they are uploaded if the account has them not yet."""
+        known = await until_available(
+            lambda: self._rpc.find_stored_file(
+                attachment.account_id, attachment.lease_epoch, sha256
+            ),
+            what="find a stored file",
+        )
+        if known is not None:
+            return known
+        path = StoragePath.of(
+            workspace_id=attachment.workspace_id,
+            account_id=attachment.account_id,
+            conversation_id=attachment.conversation_id,
+            message_id=attachment.message_id,
+            name=attachment.file_name or attachment.kind,
+            mime_type=seen.mime_type,
+        )
+        await self._bucket.upload(str(path), file, mime_type=seen.mime_type)
+        return str(path)
+
+    async def _put_back(self, attachment: ClaimedAttachment, fault: BridgeError) -> None:
+        if isinstance(fault, StorageUnavailable):
+            self._storage_back_at = anyio.current_time() + self._storage_rest.next_delay_s()
+        if fault.code == "media_expired":
+            await self._finish(attachment, "expired", error=fault.sentence)
+            return
+        waits = fault.code in WAITING_CODES or isinstance(fault, SupabaseUnavailable)
+        # A key that is missing may be put back; anything else of the account passes, too.
+        again = waits or not isinstance(fault, CommandError) or fault.retryable
+        if not again or (not waits and attachment.attempts >= MAX_ATTEMPTS):
+            logger.info("A file could not be fetched", code=fault.code)
+            await self._finish(attachment, "failed", error=fault.sentence)
+            return
+        retry_in_s = CONNECTING_RETRY_S if waits else _retry_in_s(attachment.attempts)
+        logger.info("A file is fetched later", code=fault.code)
+        await self._finish(
+            attachment, "pending", error=fault.sentence, retry_in_s=retry_in_s, counts=not waits
+        )
+
+    async def _finish(
+        self,
+        attachment: ClaimedAttachment,
+        status: FileEnd,
+        *,
+        facts: dict[str, Any] | None = None,
+        error: str | None = None,
+        retry_in_s: float | None = None,
+        counts: bool = True,
+    ) -> None:
+        await until_available(
+            lambda: self._rpc.finish_attachment(
+                attachment.account_id,
+                attachment.lease_epoch,
+                attachment.id,
+                status,
+                facts=facts,
+                error=error,
+                retry_in_s=retry_in_s,
+                counts=counts,
+            ),
+            what="finish attachment",
+        )
+
+
+class _Downloaded(msgspec.Struct, frozen=True):
+    """Answer of `DownloadMedia`."""
+
+    size_bytes: int
+    sha256: str
+
+
+def _facts(
+    attachment: ClaimedAttachment, answer: _Downloaded, seen: Probe, path: str
+) -> dict[str, Any]:
+    declared = attachment.mime_type
+    # The sender's word is kept where content agrees, because it says more ("; codecs=opus").
+    agrees = bare_type(declared) == seen.mime_type
+    return {
+        "path": path,
+        "mime_type": declared if agrees else seen.mime_type,
+        "file_name": display_name(attachment.file_name) if attachment.file_name else None,
+        "size_bytes": answer.size_bytes,
+        "sha256": answer.sha256,
+        **seen_facts(seen),
+    }
+
+
+def seen_facts(seen: Probe) -> dict[str, Any]:
+    """What a look into a file tells its attachment."""
+    thumbnail = seen.thumbnail
+    return {
+        "width": seen.width,
+        "height": seen.height,
+        "duration_s": round(seen.duration_s, 3) if seen.duration_s is not None else None,
+        "thumbnail": base64.b64encode(thumbnail).decode() if thumbnail else None,
+    }
+
+
+def _retry_in_s(attempts: int) -> float:
+    """Pause before the next attempt: growing, and never the same for all."""
+    bound = min(MOST_RETRY_S, FIRST_RETRY_S * 2.0 ** max(0, attempts - 1))
+    return random.uniform(bound / 2, bound)  # noqa: S311 - no secret
