@@ -25,7 +25,10 @@ class Struct(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Person(Struct, frozen=True):
-    """Who it is about, as far as WhatsApp told: either address may be missing, never both."""
+    """Who it is about, as far as WhatsApp told: either address may be missing.
+
+    Both are missing only where nobody is named: channels write without a person.
+    """
 
     phone_jid: Jid | None = None
     lid: Jid | None = None
@@ -42,6 +45,10 @@ class MessageReceived(Struct, frozen=True, tag=True):
         chat: group JID, or the other person's JID as the stanza named it (LID or phone).
         peer: direct chats only: the other person, in both addresses where known.
         sender: who wrote it (oneself when ``from_me``).
+        edit: attribute of the stanza: `1` an edit, `7` a revoke, `8` a revoke by an admin, which
+            WhatsApp's server checks.
+        view_once: it was wrapped as such (the wrapper itself is gone).
+        poll_vote: of a vote: what it holds, decrypted: SHA-256 of the chosen options, hexadecimal.
     """
 
     id: WhatsAppMessageId
@@ -51,10 +58,17 @@ class MessageReceived(Struct, frozen=True, tag=True):
     from_me: bool
     sent_at: float
     message: dict[str, Any]
+    edit: str = ""
+    view_once: bool = False
+    poll_vote: list[str] | None = None
 
 
 class MessageUndecryptable(Struct, frozen=True, tag=True):
-    """A message whose key is missing. WhatsApp sends it again under the same id if it can."""
+    """A message whose key is missing. WhatsApp sends it again under the same id if it can.
+
+    Attributes:
+        unavailable: WhatsApp gives it to the phone only, as it does with view-once messages.
+    """
 
     id: WhatsAppMessageId
     chat: Jid
@@ -62,6 +76,7 @@ class MessageUndecryptable(Struct, frozen=True, tag=True):
     sender: Person
     from_me: bool
     sent_at: float
+    unavailable: bool = False
 
 
 class ReceiptReceived(Struct, frozen=True, tag=True):
@@ -122,6 +137,55 @@ class GroupChanged(Struct, frozen=True, tag=True):
     subject: str | None
 
 
+class GroupNews(Struct, frozen=True, tag=True):
+    """What somebody changed about a group; a field that is None did not change.
+
+    Attributes:
+        by: who did it; None if WhatsApp did not say.
+        by_me: the account itself did it.
+        version: WhatsApp's mark of the state that this made, if it told.
+        disappearing_s: new messages disappear after these seconds; 0 = they stay.
+    """
+
+    chat: Jid
+    at: float
+    by: Person | None = None
+    by_me: bool = False
+    version: str = ""
+    reason: str = ""
+    subject: str | None = None
+    description: str | None = None
+    joined: list[Person] = []
+    left: list[Person] = []
+    promoted: list[Person] = []
+    demoted: list[Person] = []
+    announce: bool | None = None
+    locked: bool | None = None
+    disappearing_s: int | None = None
+    deleted: bool = False
+    created: bool = False
+
+
+class CallTold(Struct, frozen=True, tag=True):
+    """A call rings, was taken, or is over.
+
+    Attributes:
+        caller: who calls; the account itself if `from_me`.
+        group: the group that is called, if it is one.
+        state: `offered`, `accepted`, `rejected`, `ended`.
+        reason: why it ended, in WhatsApp's word (`timeout`, `accepted_elsewhere`, …).
+    """
+
+    call_id: str
+    caller: Person
+    from_me: bool
+    state: str
+    at: float
+    group: Jid | None = None
+    video: bool | None = None
+    reason: str = ""
+
+
 class EventNotUnderstood(Struct, frozen=True, tag=True):
     """The engine reported something this version has no name for. Recorded as a diagnostic."""
 
@@ -137,6 +201,8 @@ SpooledEvent = (
     | SendFailed
     | PersonSeen
     | GroupChanged
+    | GroupNews
+    | CallTold
     | EventNotUnderstood
 )
 

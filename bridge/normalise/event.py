@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import assert_never
 
 from bridge.events import (
+    CallTold,
     EventNotUnderstood,
     GroupChanged,
+    GroupNews,
     MessageReceived,
     MessageUndecryptable,
     PersonSeen,
@@ -17,7 +19,10 @@ from bridge.events import (
     SpooledEvent,
 )
 from bridge.ids import Jid, WhatsAppMessageId
+from bridge.normalise.calls import row_of_call
+from bridge.normalise.changes import change_of, is_change
 from bridge.normalise.content import Content, content_of
+from bridge.normalise.groups import rows_of_news
 from bridge.normalise.identity import chat_of, peer_of, person_of, sender_of
 from bridge.normalise.rows import (
     CommandFinishedRow,
@@ -34,19 +39,21 @@ from bridge.normalise.rows import (
 )
 
 RECEIPT_KINDS = frozenset({"delivered", "read", "played", "read_self"})
-
-# Status posts and channels are no conversations; an inbox does not want them. A setting of the
-# account may ask for them in a later version.
-_DROPPED_CHATS = frozenset({"status", "newsletter"})
+# who looked at a status post is nobody's business here
+_NO_RECEIPTS = frozenset({"status", "newsletter"})
 
 
-def rows_of(event: SpooledEvent) -> list[Row]:
+def rows_of(event: SpooledEvent) -> list[Row]:  # noqa: C901, PLR0912 - one line a kind
     """The rows that an event makes, often one, sometimes none. Never raises."""
     match event:
+        case MessageReceived() if is_change(event.message):
+            return _change(event)
         case MessageReceived():
-            return _message(event, content_of(event.message), placeholder=False)
+            content = content_of(event.message, view_once=event.view_once)
+            return _message(event, content, placeholder=False)
         case MessageUndecryptable():
-            unreadable = Content(tipo="unsupported", payload={"placeholder": True})
+            payload = {"placeholder": True} | ({"unavailable": True} if event.unavailable else {})
+            unreadable = Content(tipo="unsupported", payload=payload)
             return _message(event, unreadable, placeholder=True)
         case ReceiptReceived():
             return _receipt(event)
@@ -68,6 +75,11 @@ def rows_of(event: SpooledEvent) -> list[Row]:
         case GroupChanged():
             subject = clean(event.subject) if event.subject is not None else None
             return [GroupRow(jid=Jid(clean(event.chat)), subject=subject)]
+        case GroupNews():
+            return rows_of_news(event)
+        case CallTold():
+            call = row_of_call(event)
+            return [call] if call is not None else []
         case EventNotUnderstood():
             return [
                 DiagnosticRow(
@@ -85,7 +97,7 @@ def _message(
     event: MessageReceived | MessageUndecryptable, content: Content | None, *, placeholder: bool
 ) -> list[Row]:
     chat = chat_of(event.chat)
-    if content is None or chat.kind in _DROPPED_CHATS:
+    if content is None:
         return []
     return [
         MessageRow(
@@ -101,13 +113,31 @@ def _message(
             payload=content.payload,
             sent_at=iso(event.sent_at),
             placeholder=placeholder,
+            attachment=content.attachment,
+        )
+    ]
+
+
+def _change(event: MessageReceived) -> list[Row]:
+    change = change_of(event)
+    if change is not None:
+        return [change]
+    is_vote = "pollUpdateMessage" in event.message
+    return [
+        DiagnosticRow(
+            level="info",
+            code="poll_vote_unreadable" if is_vote else "change_not_understood",
+            message="A vote could not be decrypted: its poll is not known here."
+            if is_vote
+            else "A message changes another one in a way that this version does not understand.",
+            context={"whatsapp_message_id": clean(event.id)},
         )
     ]
 
 
 def _receipt(event: ReceiptReceived) -> list[Row]:
     chat = chat_of(event.chat)
-    if event.kind not in RECEIPT_KINDS or not event.ids or chat.kind in _DROPPED_CHATS:
+    if event.kind not in RECEIPT_KINDS or not event.ids or chat.kind in _NO_RECEIPTS:
         return []
     return [
         ReceiptRow(

@@ -35,6 +35,30 @@ class PersonPart(Part, frozen=True):
     push_name: str | None
 
 
+class AttachmentPart(Part, frozen=True):
+    """The file of a message, before it is fetched.
+
+    Attributes:
+        thumbnail: base64 of a small JPEG (PNG for stickers).
+        waveform: loudness of a voice note, up to 64 values from 0 to 100.
+        media: what is needed to fetch the file, as protobuf JSON; never recorded as it is.
+        sealed: the same under the account's key.
+    """
+
+    kind: str
+    mime_type: str | None = None
+    file_name: str | None = None
+    size_bytes: int | None = None
+    sha256: str | None = None
+    width: int | None = None
+    height: int | None = None
+    duration_s: int | None = None
+    waveform: list[int] | None = None
+    thumbnail: str | None = None
+    media: dict[str, Any] | None = None
+    sealed: dict[str, Any] | None = None
+
+
 class MessageRow(Part, frozen=True, tag_field="kind", tag="message"):
     """A message of somebody else, or an own one from another device.
 
@@ -54,6 +78,94 @@ class MessageRow(Part, frozen=True, tag_field="kind", tag="message"):
     payload: dict[str, Any]
     sent_at: str
     placeholder: bool
+    attachment: AttachmentPart | None = None
+
+
+class Change(Part, frozen=True):
+    """What the rows have in common that say something about another message.
+
+    Attributes:
+        whatsapp_message_id: of the message that brought the change.
+        target_id: of the message that it is about.
+        target_from_me: whether that one is the account's own; None = not told.
+        sender: who made the change; the account itself if `from_me`.
+    """
+
+    whatsapp_message_id: WhatsAppMessageId
+    chat: Chat
+    peer: PersonPart | None
+    sender: PersonPart
+    from_me: bool
+    target_id: WhatsAppMessageId
+    target_from_me: bool | None
+    at: str
+
+
+class EditRow(Change, frozen=True, tag_field="kind", tag="edit"):
+    """A new text (or caption), by the author."""
+
+    conteudo: str
+    mentions: list[str]
+
+
+class RevokeRow(Change, frozen=True, tag_field="kind", tag="revoke"):
+    """Deleted for everyone, by the author or by an admin of the group."""
+
+    by_admin: bool
+
+
+class ReactionRow(Change, frozen=True, tag_field="kind", tag="reaction"):
+    """An emoji on a message; None takes it back."""
+
+    emoji: str | None
+
+
+class PollVoteRow(Change, frozen=True, tag_field="kind", tag="poll_vote"):
+    """What somebody chooses in a poll now; empty takes the vote back.
+
+    Attributes:
+        options: SHA-256 of the names of the options, hexadecimal.
+    """
+
+    options: list[str]
+
+
+class CallRow(Part, frozen=True, tag_field="kind", tag="call"):
+    """A call that rings or ended: both make, or change, the one row of the call.
+
+    Attributes:
+        peer: who called; None in a call of a group.
+        state: `ringing`, `accepted`, `ended`, `missed`, `rejected`.
+    """
+
+    call_id: str
+    chat: Chat
+    peer: PersonPart | None
+    sender: PersonPart
+    from_me: bool
+    state: str
+    payload: dict[str, Any]
+    at: str
+
+
+class SystemRow(Part, frozen=True, tag_field="kind", tag="system"):
+    """Something happened to a group.
+
+    Attributes:
+        whatsapp_message_id: made of what happened, so that the same is recorded once.
+        sender: who did it, if WhatsApp told.
+        people: who it happened to.
+    """
+
+    whatsapp_message_id: WhatsAppMessageId
+    chat: Chat
+    sender: PersonPart | None
+    from_me: bool
+    action: str
+    conteudo: str | None
+    people: list[PersonPart]
+    payload: dict[str, Any]
+    at: str
 
 
 class ReceiptRow(Part, frozen=True, tag_field="kind", tag="receipt"):
@@ -113,12 +225,28 @@ class DiagnosticRow(Part, frozen=True, tag_field="kind", tag="diagnostic"):
     context: dict[str, Any]
 
 
-Row = MessageRow | ReceiptRow | SentRow | CommandFinishedRow | PersonRow | GroupRow | DiagnosticRow
+Row = (
+    MessageRow
+    | EditRow
+    | RevokeRow
+    | ReactionRow
+    | PollVoteRow
+    | CallRow
+    | SystemRow
+    | ReceiptRow
+    | SentRow
+    | CommandFinishedRow
+    | PersonRow
+    | GroupRow
+    | DiagnosticRow
+)
 
 
 def to_json(row: Row) -> dict[str, Any]:
     """The element of the batch."""
     built: dict[str, Any] = msgspec.to_builtins(row)
+    if built.get("attachment", ...) is None:
+        del built["attachment"]
     return built
 
 

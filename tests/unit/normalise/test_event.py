@@ -95,9 +95,9 @@ def test_a_wrapped_text_is_unwrapped(wrapper: str) -> None:
 
 
 def test_a_kind_without_a_name_here_is_kept_as_unsupported() -> None:
-    row = only_row(received({"imageMessage": {"caption": "foto"}}))
+    row = only_row(received({"invoiceMessage": {"note": "conta"}}))
     assert (row["tipo"], row["conteudo"]) == ("unsupported", None)
-    assert row["payload"] == {"raw_type": "imageMessage"}
+    assert row["payload"] == {"raw_type": "invoiceMessage"}
 
 
 @pytest.mark.parametrize(
@@ -114,8 +114,12 @@ def test_talk_between_devices_makes_no_row(message: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("chat", ["status@broadcast", "120363@newsletter"])
-def test_status_posts_and_channels_are_dropped(chat: str) -> None:
-    assert rows_of(received({"conversation": "x"}, chat=Jid(chat))) == []
+def test_status_posts_and_channels_are_told_and_the_database_decides(chat: str) -> None:
+    row = only_row(received({"conversation": "x"}, chat=Jid(chat), peer=None))
+    assert (row["chat"]["kind"], row["peer"]) == (
+        "newsletter" if "newsletter" in chat else "status",
+        None,
+    )
 
 
 def test_a_group_message_has_a_sender_and_no_peer() -> None:
