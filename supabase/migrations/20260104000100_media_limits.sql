@@ -50,7 +50,8 @@ comment on column public.integration_accounts.settings is
   'default_country_code: prefix of phone numbers without one (default "55"). '
   'durability: "standard" (default) or "strict". messages_per_minute, 1 to 600 (default 20), '
   'messages_per_day, 1 to 100000 (default 1000), new_chats_per_day, 0 to 10000 (default 50): the pace of sending, '
-  'validated here and not applied yet. media_limits: the largest files, in bytes, as image_bytes (default 16777216), '
+  'validated here and not applied yet. receive_status_updates, receive_newsletters: whether posts of people''s '
+  'status and of channels become conversations (default false). media_limits: the largest files, in bytes, as image_bytes (default 16777216), '
   'video_bytes (104857600), audio_bytes (16777216), document_bytes (104857600), sticker_bytes (1048576).';
 
 revoke all on all functions in schema whatsapp_private from public, anon, authenticated;
