@@ -111,8 +111,23 @@ class Pumping:
 class Ingest:
     """Pumps sessions into the database; one for all accounts, it keeps no state of any."""
 
-    def __init__(self, records: Records) -> None:
+    def __init__(
+        self,
+        records: Records,
+        *,
+        seal: Callable[[AccountId, dict[str, Any]], dict[str, Any]],
+        files_came: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Prepare.
+
+        Args:
+            records: the database.
+            seal: makes unreadable what opens a file at WhatsApp.
+            files_came: called when messages with files were recorded.
+        """
         self._records = records
+        self._seal = seal
+        self._files_came = files_came
         self._lookups = anyio.CapacityLimiter(GROUP_LOOKUPS)
 
     async def pump(self, pumping: Pumping) -> None:
@@ -153,7 +168,7 @@ class Ingest:
 
     async def _write(self, feed: Feed, rows: list[Row]) -> list[Jid]:
         """Write rows in order; a row that the database refuses is reported and skipped."""
-        events = [to_json(row) for row in rows]
+        events = [self._event_of(feed.account, row) for row in rows]
         try:
             answer = await until_available(
                 lambda: self._records.record_events(feed.account, feed.epoch, events),
@@ -168,7 +183,17 @@ class Ingest:
                 ]
             await self._write_diagnostic(feed, rows[0], refused)
             return []
+        if any(isinstance(row, MessageRow) and row.attachment is not None for row in rows):
+            self._files_came()
         return answer.groups_unknown
+
+    def _event_of(self, account: AccountId, row: Row) -> dict[str, Any]:
+        if isinstance(row, MessageRow) and (file := row.attachment) is not None:
+            sealed = self._seal(account, file.media) if file.media is not None else None
+            row = msgspec.structs.replace(
+                row, attachment=msgspec.structs.replace(file, media=None, sealed=sealed)
+            )
+        return to_json(row)
 
     async def _write_diagnostic(self, feed: Feed, row: Row, refused: RequestRefused) -> None:
         kind = type(row).__struct_config__.tag

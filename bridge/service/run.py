@@ -18,6 +18,7 @@ import anyio
 from loguru import logger
 
 from bridge import __version__
+from bridge.accounts.history import HistoryImport
 from bridge.accounts.leases import LeaseKeeper
 from bridge.accounts.ledger import SendLedger
 from bridge.accounts.session import Surroundings
@@ -30,12 +31,15 @@ from bridge.errors import SupabaseUnavailable
 from bridge.heartbeat import keep_beating
 from bridge.ids import SpoolPosition
 from bridge.ingest import Ingest, Pumping
-from bridge.service.disk import locked, make_private, worker_id
+from bridge.media.incoming import Downloads, sealer
+from bridge.media.workshop import Workshop
+from bridge.service.disk import emptied, locked, make_private, worker_id
 from bridge.service.start import checked
 from bridge.supabase.client import SupabaseHttp
 from bridge.supabase.doorbell import Doorbell
 from bridge.supabase.patience import until_available
 from bridge.supabase.rpc import BridgeRpc
+from bridge.supabase.storage import Storage
 from bridge.vault import Vault
 
 # Sends wait for WhatsApp's answer, each in a slot of its own.
@@ -80,15 +84,27 @@ async def serve(settings: Settings, engine_command: Sequence[str]) -> None:
                     accounts_per_engine=settings.accounts_per_engine,
                 )
             )
-            async with host:
-                await _run_parts(settings, rpc, vault, host, info)
+            storage = Storage(settings.supabase_url, settings.service_key)
+            async with host, storage, Workshop() as workshop:
+                await _run_parts(settings, rpc, vault, host, info, storage, workshop)
     logger.info("The bridge stopped")
 
 
 async def _run_parts(
-    settings: Settings, rpc: BridgeRpc, vault: Vault, host: EngineHost, info: dict[str, Any]
+    settings: Settings,
+    rpc: BridgeRpc,
+    vault: Vault,
+    host: EngineHost,
+    info: dict[str, Any],
+    storage: Storage,
+    workshop: Workshop,
 ) -> None:
-    ingest = Ingest(rpc)
+    folder = emptied(settings.state_dir / "media")
+
+    def files_came() -> None:
+        downloads.ring()
+
+    ingest = Ingest(rpc, seal=sealer(vault), files_came=files_came)
 
     async def record(
         session: Session,
@@ -101,12 +117,23 @@ async def _run_parts(
             Pumping(feed=session, outcomes=ledger, before_sent=before_sent, on_recorded=on_recorded)
         )
 
+    async def record_history(session: Session, linked: anyio.Event | None) -> None:
+        await HistoryImport(rpc, session, seal=sealer(vault), recorded=files_came).run(linked)
+
     def ring_for_claims() -> None:
         claimer.ring()
 
     supervisor = Supervisor(
-        Surroundings(rpc=rpc, host=host, vault=vault, record=record, ring=ring_for_claims)
+        Surroundings(
+            rpc=rpc,
+            host=host,
+            vault=vault,
+            record=record,
+            ring=ring_for_claims,
+            record_history=record_history,
+        )
     )
+    downloads = Downloads(rpc, storage, vault, supervisor, workshop, folder)
     keeper = LeaseKeeper(
         rpc, capacity=settings.capacity, lease_s=settings.lease_s, apply=supervisor.apply
     )
@@ -132,6 +159,7 @@ async def _run_parts(
         parts.start_soon(keep_beating, rpc, info, supervisor.load, name="heartbeat")
         if settings.realtime:
             parts.start_soon(doorbell.keep, name="doorbell")
+        parts.start_soon(downloads.run, name="files of messages")
         claims_ended = anyio.Event()
         parts.start_soon(_claim, claimer, claims_ended, name="claims")
         await stop.wait()

@@ -131,7 +131,7 @@ async def pump(
     async def nothing() -> None:
         return
 
-    await Ingest(records).pump(
+    await Ingest(records, seal=lambda _, media: {"sealed": list(media)}).pump(
         Pumping(
             feed=feed,
             outcomes=ledger or SendLedger(),
