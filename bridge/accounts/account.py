@@ -209,7 +209,7 @@ class Account:
         try:
             return await live.session.ask(order)
         except EngineDied as fault:
-            raise NotConnected(fault.sentence, retryable=True) from None
+            raise CommandError(fault.sentence, code=fault.code, retryable=True) from None
 
     @property
     def workspace_id(self) -> str:

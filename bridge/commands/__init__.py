@@ -3,4 +3,7 @@
 claimer    takes rows, no more than there is room for
 executor   one row: parse, do, finish; behind a barrier
 payloads   the types of commands, parsed
+sending    commands that become messages, as orders
+asking     commands that ask WhatsApp for something else
+ports      what all of them need of the rest of the bridge
 """

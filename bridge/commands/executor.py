@@ -6,31 +6,33 @@ This is one of the two places where any exception is caught: whatever happens, o
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any
 
+import anyio
 from loguru import logger
 
+from bridge.commands.asking import Asker, OutcomeUnknown, Pictures
 from bridge.commands.payloads import (
     ConnectPayload,
     EmptyPayload,
     MarkReadPayload,
     NotAvailable,
-    SendTextPayload,
     digits_of,
     parse,
 )
+from bridge.commands.ports import AccountPort, Accounts, ExecutorRpc
+from bridge.commands.sending import OUTGOING_TYPES, Composer, Files, Previews
 from bridge.engine.host import PairByCode, PairByQr
 from bridge.errors import BridgeError, CommandError, LeaseLost
 from bridge.events import Person
-from bridge.ids import AccountId, CommandId, Jid, LeaseEpoch, WhatsAppMessageId
+from bridge.ids import Jid, WhatsAppMessageId
 from bridge.normalise.identity import chat_of, peer_of, person_of
 from bridge.normalise.rows import ReceiptRow, to_json
-from bridge.orders import MarkRead, Outgoing, Request, Text
-from bridge.states import AccountStatus
+from bridge.orders import MarkRead, Media, Outgoing, ShowTyping, Text
 from bridge.supabase.patience import until_available
-from bridge.supabase.rpc import Attempt, ClaimedCommand, Finish, Recorded, Unread
+from bridge.supabase.rpc import Attempt, ClaimedCommand, Finish
 
 MAX_ATTEMPTS = 5
 FIRST_RETRY_S = 2.0
@@ -39,66 +41,9 @@ MOST_RETRY_S = 120.0
 CONNECTING_RETRY_S = 1.0
 FIND_ACCOUNT_S = 5.0
 
-
-class AccountPort(Protocol):
-    """What a command can ask of an account."""
-
-    @property
-    def own_jid(self) -> Jid | None:
-        """Own address, while connected."""
-
-    async def connect(self, pairing: PairByQr | PairByCode) -> AccountStatus:
-        """Be connected, or show something to link a phone with."""
-
-    async def disconnect(self) -> None:
-        """Close the session, keep the credentials."""
-
-    async def logout(self) -> bool:
-        """Unlink and forget; whether WhatsApp was told."""
-
-    async def send(self, command: CommandId, to: Jid, order: Outgoing, attempt: Attempt) -> None:
-        """Hand over; returns when the outcome is recorded."""
-
-    async def ask(self, order: Request) -> Any:
-        """Have something done at WhatsApp; returns what the order says it answers."""
-
-
-class Accounts(Protocol):
-    """Who runs here."""
-
-    async def find(
-        self, account_id: AccountId, epoch: LeaseEpoch, *, within_s: float
-    ) -> AccountPort | None:
-        """The account under that lease."""
-
-
-class ExecutorRpc(Protocol):
-    """What is needed of the database."""
-
-    async def finish_command(
-        self,
-        account: AccountId,
-        epoch: LeaseEpoch,
-        command: CommandId,
-        status: Finish,
-        *,
-        result: dict[str, Any] | None = None,
-        error_code: str | None = None,
-        error_message: str | None = None,
-        retry_in_s: float | None = None,
-        attempt: int | None = None,
-    ) -> bool:
-        """End a command, or put it back."""
-
-    async def unread_messages(
-        self, account: AccountId, epoch: LeaseEpoch, conversation: str, until: str | None
-    ) -> list[Unread]:
-        """What a `mark_read` means."""
-
-    async def record_events(
-        self, account: AccountId, epoch: LeaseEpoch, events: Sequence[dict[str, Any]]
-    ) -> Recorded:
-        """Write rows."""
+LEAST_TYPING_S = 1.0
+MOST_TYPING_S = 8.0
+CHARS_A_SECOND = 12.0
 
 
 class AccountGone(CommandError):
@@ -108,11 +53,27 @@ class AccountGone(CommandError):
 
 
 class Executor:
-    """Executes commands of all accounts."""
+    """Executes commands of all accounts.
 
-    def __init__(self, rpc: ExecutorRpc, accounts: Accounts) -> None:
+    Args:
+        files: prepares what `send` sends; without it files are refused.
+        previews: looks at the pages that texts name.
+        pictures: fetches what `group_update` and `set_profile` set.
+    """
+
+    def __init__(
+        self,
+        rpc: ExecutorRpc,
+        accounts: Accounts,
+        files: Files | None = None,
+        *,
+        previews: Previews | None = None,
+        pictures: Pictures | None = None,
+    ) -> None:
         self._rpc = rpc
         self._accounts = accounts
+        self._composer = Composer(rpc, files, previews)
+        self._asker = Asker(pictures)
 
     async def execute(self, command: ClaimedCommand) -> None:
         """Do it and finish its row. Raises nothing."""
@@ -143,34 +104,33 @@ class Executor:
             if result is not None:
                 await self._finish(command, "done", result=result)
 
-    async def _perform(self, command: ClaimedCommand) -> dict[str, Any] | None:
+    async def _perform(self, command: ClaimedCommand) -> Any:
         """Do it. The result finishes the command; None = its outcome is recorded elsewhere."""
         account = await self._accounts.find(
             command.account_id, command.lease_epoch, within_s=FIND_ACCOUNT_S
         )
         if account is None:
             raise AccountGone("This host does not run the account.", retryable=True)
-        match command.type, command.payload.get("type"):
-            case "connect", _:
+        match command.type:
+            case "connect":
                 return await self._connect(account, parse(command.payload, ConnectPayload))
-            case "disconnect", _:
+            case "disconnect":
                 parse(command.payload, EmptyPayload)
                 await account.disconnect()
                 return {}
-            case "logout", _:
+            case "logout":
                 parse(command.payload, EmptyPayload)
                 return {"unlinked": await account.logout()}
-            case "send", "text":
-                await self._send_text(account, command, parse(command.payload, SendTextPayload))
+            case "mark_read":
+                payload = parse(command.payload, MarkReadPayload)
+                return await self._mark_read(account, command, payload)
+            case type_ if type_ in OUTGOING_TYPES:
+                await self._send(account, command)
                 return None
-            case "mark_read", _:
-                return await self._mark_read(
-                    account, command, parse(command.payload, MarkReadPayload)
+            case _:
+                return await self._asker.do(
+                    account, command, lambda: self._composer.context(command)
                 )
-            case "send", kind:
-                raise NotAvailable(f"`send` cannot do type {kind!r} in this version.")
-            case type_, _:
-                raise NotAvailable(f"`{type_}` is not available in this version of the bridge.")
 
     async def _connect(self, account: AccountPort, payload: ConnectPayload) -> dict[str, Any]:
         match payload.method:
@@ -182,18 +142,14 @@ class Executor:
                 raise NotAvailable('`method` must be "qr" or "code".')
         return {"status": status.value}
 
-    async def _send_text(
-        self, account: AccountPort, command: ClaimedCommand, payload: SendTextPayload
-    ) -> None:
-        payload.refuse_what_is_missing()
+    async def _send(self, account: AccountPort, command: ClaimedCommand) -> None:
         if command.chat_jid is None:
             raise CommandError("The database did not say where to.", code="recipient_unknown")
-        await account.send(
-            command.id,
-            command.chat_jid,
-            Text(text=payload.text),
-            Attempt(command.attempts, _retry_in_s(command.attempts)),
-        )
+        order = await self._composer.compose(account, command)
+        if command.payload.get("simulate_typing") is True:
+            await _seem_to_type(account, command.chat_jid, order)
+        attempt = Attempt(command.attempts, _retry_in_s(command.attempts))
+        await account.send(command.id, command.chat_jid, order, attempt)
 
     async def _mark_read(
         self, account: AccountPort, command: ClaimedCommand, payload: MarkReadPayload
@@ -235,6 +191,11 @@ class Executor:
 
     async def _fail(self, command: ClaimedCommand, fault: CommandError) -> None:
         retry_in_s: float | None = None
+        if isinstance(fault, OutcomeUnknown):
+            await self._finish(
+                command, "unknown", error_code=fault.code, error_message=fault.sentence
+            )
+            return
         if fault.retryable:
             waits = fault.code in ("not_connected", "account_gone", "session_over")
             retry_in_s = CONNECTING_RETRY_S if waits else _retry_in_s(command.attempts)
@@ -252,7 +213,7 @@ class Executor:
         command: ClaimedCommand,
         status: Finish,
         *,
-        result: dict[str, Any] | None = None,
+        result: Any = None,
         error_code: str | None = None,
         error_message: str | None = None,
         retry_in_s: float | None = None,
@@ -271,6 +232,16 @@ class Executor:
             ),
             what="finish command",
         )
+
+
+async def _seem_to_type(account: AccountPort, chat: Jid, order: Outgoing) -> None:
+    """Show the other person that somebody types (or speaks), as long as a fast person would."""
+    speaks = isinstance(order, Media) and order.voice_note
+    chars = len(order.text) if isinstance(order, Text) else 0
+    seconds = min(MOST_TYPING_S, max(LEAST_TYPING_S, chars / CHARS_A_SECOND))
+    with suppress(CommandError):  # not worth failing a message for
+        await account.ask(ShowTyping(chat=chat, state="recording" if speaks else "composing"))
+        await anyio.sleep(seconds)
 
 
 def _retry_in_s(attempts: int) -> float | None:

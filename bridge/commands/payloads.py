@@ -6,11 +6,12 @@ database may take what this version does not know.
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
 from bridge.errors import CommandError
+from bridge.ids import Jid
 
 T = TypeVar("T")
 
@@ -44,26 +45,79 @@ class EmptyPayload(Payload, frozen=True):
     """`disconnect`, `logout`."""
 
 
-class SendTextPayload(Payload, frozen=True):
-    """`send` of type `text`. What has a default and is not available yet must have that value."""
+class SendPayload(Payload, frozen=True):
+    """What every `send` may have."""
 
     to: str
     type: str
-    text: str
-    mentions: list[str] = msgspec.field(default_factory=list)
-    link_preview: bool = False
     quoted_message_id: str | None = None
     simulate_typing: bool = False
 
-    def refuse_what_is_missing(self) -> None:
-        """Nothing that was asked for is left out silently.
 
-        Raises:
-            NotAvailable: naming the first option.
-        """
-        for option in ("mentions", "quoted_message_id", "simulate_typing"):
-            if getattr(self, option):
-                raise NotAvailable(f"`send` cannot do `{option}` in this version of the bridge.")
+class SendTextPayload(SendPayload, frozen=True, kw_only=True):
+    """`send` of type `text`; `mentions` are JIDs, which the database made of what was given."""
+
+    text: str
+    mentions: list[Jid] = []
+    link_preview: bool = False
+
+
+class SendFilePayload(SendPayload, frozen=True, kw_only=True):
+    """`send` of a file, which is in the bucket or anywhere in the public internet."""
+
+    storage_path: str | None = None
+    media_url: str | None = None
+    caption: str | None = None
+    file_name: str | None = None
+    mime_type: str | None = None
+    ptt: bool = False
+    view_once: bool = False
+    mentions: list[Jid] = []
+
+
+class SendLocationPayload(SendPayload, frozen=True, kw_only=True):
+    """`send` of type `location`."""
+
+    latitude: float
+    longitude: float
+    name: str | None = None
+    address: str | None = None
+
+
+class SendContactPayload(SendPayload, frozen=True, kw_only=True):
+    """`send` of type `contact`; the database made digits of the numbers."""
+
+    name: str
+    numbers: list[str]
+
+
+class SendPollPayload(SendPayload, frozen=True, kw_only=True):
+    """`send` of type `poll`; 0 selectable means as many as one likes."""
+
+    question: str
+    options: list[str]
+    selectable: int = 1
+
+
+class EditPayload(Payload, frozen=True):
+    """`edit`."""
+
+    message_id: str
+    text: str
+    mentions: list[Jid] = []
+
+
+class ReactPayload(Payload, frozen=True):
+    """`react`; an empty emoji takes the reaction back."""
+
+    message_id: str
+    emoji: str
+
+
+class MessagePayload(Payload, frozen=True):
+    """`revoke`, `reject_call`."""
+
+    message_id: str
 
 
 class MarkReadPayload(Payload, frozen=True):
@@ -71,6 +125,73 @@ class MarkReadPayload(Payload, frozen=True):
 
     conversation_id: str
     until_message_id: str | None = None
+
+
+class TypingPayload(Payload, frozen=True):
+    """`typing`."""
+
+    conversation_id: str
+    state: Literal["composing", "recording", "paused"]
+
+
+class CheckNumbersPayload(Payload, frozen=True):
+    """`check_numbers`, as they were given."""
+
+    numbers: list[str]
+
+
+class PersonPayload(Payload, frozen=True):
+    """`block`, `unblock`: the database found out who."""
+
+    lead_id: str | None = None
+    conversation_id: str | None = None
+
+
+class GroupCreatePayload(Payload, frozen=True):
+    """`group_create`; the database made JIDs of the participants."""
+
+    subject: str
+    participants: list[Jid]
+
+
+class GroupUpdatePayload(Payload, frozen=True):
+    """`group_update`."""
+
+    conversation_id: str
+    subject: str | None = None
+    description: str | None = None
+    announce: bool | None = None
+    locked: bool | None = None
+    picture_path: str | None = None
+
+
+class GroupParticipantsPayload(Payload, frozen=True):
+    """`group_participants`; the database made JIDs of the participants."""
+
+    conversation_id: str
+    action: Literal["add", "remove", "promote", "demote"]
+    participants: list[Jid]
+
+
+class GroupInvitePayload(Payload, frozen=True):
+    """`group_invite`; `revoke` makes a new link, and the old one worthless."""
+
+    conversation_id: str
+    revoke: bool = False
+
+
+class ConversationPayload(Payload, frozen=True):
+    """`group_leave`."""
+
+    conversation_id: str
+
+
+class SetProfilePayload(Payload, frozen=True):
+    """`set_profile`."""
+
+    name: str | None = None
+    status: str | None = None
+    picture_path: str | None = None
 
 
 def parse(payload: dict[str, Any], shape: type[T]) -> T:

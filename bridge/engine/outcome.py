@@ -96,6 +96,12 @@ def refusal_of(error: str) -> Refusal:
 
 def error_of_request(error: str) -> CommandError:
     """Sort a sentence of any other request: nothing is lost if it is made again."""
+    if "websocket disconnected before" in error:
+        return CommandError(
+            "The connection was lost before WhatsApp answered.",
+            code="connection_lost",
+            retryable=True,
+        )
     if "websocket" in error:
         return NOT_CONNECTED.error()
     if "timed out" in error:

@@ -278,7 +278,7 @@ class BridgeRpc:
         command: CommandId,
         status: Finish,
         *,
-        result: dict[str, Any] | None = None,
+        result: Any = None,
         error_code: str | None = None,
         error_message: str | None = None,
         retry_in_s: float | None = None,

@@ -17,10 +17,15 @@ from bridge.errors import CommandError, LeaseLost
 from bridge.ids import AccountId, CommandId, Jid, LeaseEpoch, WhatsAppMessageId
 from bridge.orders import MarkRead, Outgoing, Request, Text
 from bridge.states import AccountStatus
-from bridge.supabase.rpc import Attempt, ClaimedCommand, Finish, Recorded, Unread
+from bridge.supabase.rpc import Attempt, ClaimedCommand, CommandContext, Finish, Recorded, Unread
 
 pytestmark = pytest.mark.anyio
 CHAT = Jid("5511900000001@s.whatsapp.net")
+TYPES = [
+    *("connect", "disconnect", "logout", "send", "edit", "revoke", "react", "mark_read", "typing"),
+    *("check_numbers", "block", "unblock", "group_create", "group_update", "group_participants"),
+    *("group_invite", "group_leave", "set_profile", "reject_call", "refresh_profile"),
+]
 
 
 class FakeAccount:
@@ -72,6 +77,12 @@ class FakeRpc:
         self.finished: list[dict[str, Any]] = []
         self.recorded: list[dict[str, Any]] = []
         self.unread: list[Unread] = []
+        self.context = CommandContext()
+
+    async def command_context(
+        self, account: AccountId, epoch: LeaseEpoch, command: CommandId
+    ) -> CommandContext:
+        return self.context
 
     async def finish_command(
         self,
@@ -80,7 +91,7 @@ class FakeRpc:
         command: CommandId,
         status: Finish,
         *,
-        result: dict[str, Any] | None = None,
+        result: Any = None,
         error_code: str | None = None,
         error_message: str | None = None,
         retry_in_s: float | None = None,
@@ -162,7 +173,9 @@ async def test_mark_read_tells_whatsapp_and_then_the_database() -> None:
     ]
     ended = await end_of(claimed("mark_read", {"conversation_id": "x"}), account, rpc)
     assert ended["result"] == {"marked": 1}
-    assert account.calls == [("ask", MarkRead(chat=CHAT, sender=CHAT, ids=[WhatsAppMessageId("M")], at=ANY))]
+    assert account.calls == [
+        ("ask", MarkRead(chat=CHAT, sender=CHAT, ids=[WhatsAppMessageId("M")], at=ANY))
+    ]
     assert (rpc.recorded[0]["kind"], rpc.recorded[0]["type"]) == ("receipt", "read_self")
 
 
@@ -202,8 +215,13 @@ async def test_a_command_of_an_account_that_is_not_here_goes_back() -> None:
     ("type_", "payload", "code"),
     [
         ("dance", {}, "not_available"),
-        ("send", {"type": "image"}, "not_available"),
-        ("send", TEXT | {"quoted_message_id": "x"}, "not_available"),
+        ("send", {"type": "image"}, "bad_payload"),
+        ("send", {"type": "image", "to": "1", "media_url": "https://a.b"}, "not_available"),
+        ("send", TEXT | {"quoted_message_id": "x"}, "message_not_sent"),
+        ("edit", {"message_id": "x", "text": "y"}, "message_not_sent"),
+        ("reject_call", {"message_id": "x"}, "call_gone"),
+        ("set_profile", {"picture_path": "x/y"}, "not_available"),
+        ("refresh_profile", {"lead_id": "x"}, "not_available"),
         ("send", TEXT | {"text": 7}, "bad_payload"),
         ("send", TEXT | {"surprise": 1}, "bad_payload"),
         ("connect", {}, "bad_payload"),
@@ -227,7 +245,8 @@ NONSENSE = st.recursive(
 
 
 @given(
-    type_=st.sampled_from(["connect", "disconnect", "logout", "send", "mark_read"]) | st.text(),
+    type_=st.sampled_from(["connect", "disconnect", "logout", "send", "mark_read", "edit", "block"])
+    | st.text(),
     payload=st.dictionaries(
         st.sampled_from(["method", "phone", "to", "type", "text", "conversation_id"]) | st.text(),
         NONSENSE,

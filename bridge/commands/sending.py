@@ -1,0 +1,225 @@
+"""What a command says, as something that somebody will see: `send`, `edit`, `revoke`, `react`."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import msgspec
+
+from bridge.commands.payloads import (
+    EditPayload,
+    MessagePayload,
+    NotAvailable,
+    ReactPayload,
+    SendContactPayload,
+    SendFilePayload,
+    SendLocationPayload,
+    SendPayload,
+    SendPollPayload,
+    SendTextPayload,
+    parse,
+)
+from bridge.commands.ports import AccountPort, ExecutorRpc
+from bridge.errors import CommandError
+from bridge.ids import Jid, WhatsAppMessageId
+from bridge.orders import (
+    Contact,
+    Edit,
+    LinkPreview,
+    Location,
+    Media,
+    Outgoing,
+    Poll,
+    Quote,
+    Reaction,
+    Revoke,
+    Text,
+)
+from bridge.supabase.patience import until_available
+from bridge.supabase.rpc import ClaimedCommand, CommandContext, Target
+
+# What apps show of an answered message; more would only be carried along.
+QUOTE_CHARS = 1000
+
+SEND_SHAPES: dict[str, type[SendPayload]] = {
+    "text": SendTextPayload,
+    "image": SendFilePayload,
+    "video": SendFilePayload,
+    "document": SendFilePayload,
+    "audio": SendFilePayload,
+    "sticker": SendFilePayload,
+    "location": SendLocationPayload,
+    "contact": SendContactPayload,
+    "poll": SendPollPayload,
+}
+OUTGOING_TYPES = frozenset({"send", "edit", "revoke", "react"})
+
+
+class MessageNotSent(CommandError):
+    """What the command is about is not at WhatsApp."""
+
+    code = "message_not_sent"
+
+
+class Files(Protocol):
+    """Who prepares files to be sent (`bridge.media.outgoing.Outbox`)."""
+
+    async def prepare(
+        self,
+        command: ClaimedCommand,
+        account: Any,
+        *,
+        kind: str,
+        storage_path: str | None = None,
+        media_url: str | None = None,
+        file_name: str | None = None,
+        mime_type: str | None = None,
+        voice_note: bool = False,
+    ) -> Media:
+        """The file as WhatsApp has it then."""
+
+
+class Previews(Protocol):
+    """Who looks at the pages that texts name."""
+
+    async def of(self, text: str) -> LinkPreview | None:
+        """Of the first link in a text; None if there is nothing to show."""
+
+
+class Composer:
+    """Makes orders out of commands."""
+
+    def __init__(
+        self, rpc: ExecutorRpc, files: Files | None = None, previews: Previews | None = None
+    ) -> None:
+        self._rpc = rpc
+        self._files = files
+        self._previews = previews
+
+    async def compose(self, account: AccountPort, command: ClaimedCommand) -> Outgoing:
+        """The order of a command.
+
+        Raises:
+            CommandError: it cannot be done, and the sentence says why.
+        """
+        match command.type:
+            case "edit":
+                edit = parse(command.payload, EditPayload)
+                target = (await self._target(command))[0]
+                return Edit(target=target, text=edit.text, mentions=edit.mentions)
+            case "revoke":
+                parse(command.payload, MessagePayload)
+                target, sender, from_me = await self._target(command)
+                return Revoke(target=target, target_sender=sender, target_from_me=from_me)
+            case "react":
+                react = parse(command.payload, ReactPayload)
+                target, sender, from_me = await self._target(command)
+                return Reaction(
+                    target=target,
+                    target_sender=sender,
+                    target_from_me=from_me,
+                    emoji=react.emoji,
+                )
+            case _:
+                return await self._message(account, command)
+
+    async def _message(self, account: AccountPort, command: ClaimedCommand) -> Outgoing:
+        payload = send_payload(command)
+        quote = await self._quote(command, payload)
+        match payload:
+            case SendTextPayload():
+                return Text(
+                    text=payload.text,
+                    mentions=payload.mentions,
+                    quote=quote,
+                    preview=await self._preview(payload),
+                )
+            case SendLocationPayload():
+                return Location(
+                    latitude=payload.latitude,
+                    longitude=payload.longitude,
+                    name=payload.name,
+                    address=payload.address,
+                    quote=quote,
+                )
+            case SendContactPayload():
+                return Contact(name=payload.name, numbers=payload.numbers, quote=quote)
+            case SendPollPayload():
+                return Poll(
+                    question=payload.question,
+                    options=payload.options,
+                    selectable=payload.selectable,
+                    quote=quote,
+                )
+            case SendFilePayload():
+                media = await self._file(account, command, payload)
+                return msgspec.structs.replace(
+                    media,
+                    caption=payload.caption or None,
+                    view_once=payload.view_once,
+                    mentions=payload.mentions,
+                    quote=quote,
+                )
+            case _:
+                raise NotAvailable(f"`send` cannot do type {payload.type!r} in this version.")
+
+    async def _file(
+        self, account: AccountPort, command: ClaimedCommand, payload: SendFilePayload
+    ) -> Media:
+        if self._files is None:
+            raise NotAvailable("Files cannot be sent by this bridge.")
+        return await self._files.prepare(
+            command,
+            account,
+            kind=payload.type,
+            storage_path=payload.storage_path,
+            media_url=payload.media_url,
+            file_name=payload.file_name,
+            mime_type=payload.mime_type,
+            voice_note=payload.ptt,
+        )
+
+    async def _preview(self, payload: SendTextPayload) -> LinkPreview | None:
+        if not payload.link_preview or self._previews is None:
+            return None
+        return await self._previews.of(payload.text)
+
+    async def _quote(self, command: ClaimedCommand, payload: SendPayload) -> Quote | None:
+        if payload.quoted_message_id is None:
+            return None
+        target = (await self.context(command)).target
+        if target is None or target.whatsapp_message_id is None or target.sender_jid is None:
+            raise MessageNotSent("The message to be answered is not at WhatsApp.")
+        return Quote(
+            id=target.whatsapp_message_id,
+            sender=target.sender_jid,
+            text=target.text[:QUOTE_CHARS],
+        )
+
+    async def _target(self, command: ClaimedCommand) -> tuple[WhatsAppMessageId, Jid, bool]:
+        target = (await self.context(command)).target or Target()
+        if target.whatsapp_message_id is None or target.sender_jid is None:
+            raise MessageNotSent("The message is not at WhatsApp, so it cannot be changed there.")
+        if target.revoked:
+            raise MessageNotSent("The message was deleted meanwhile.")
+        return target.whatsapp_message_id, target.sender_jid, target.from_me
+
+    async def context(self, command: ClaimedCommand) -> CommandContext:
+        """What the database knows about a command."""
+        return await until_available(
+            lambda: self._rpc.command_context(command.account_id, command.lease_epoch, command.id),
+            what="look up what a command is about",
+        )
+
+
+def send_payload(command: ClaimedCommand) -> SendPayload:
+    """The payload of a `send`.
+
+    Raises:
+        CommandError: saying what is wrong.
+    """
+    kind = command.payload.get("type")
+    shape = SEND_SHAPES.get(kind) if isinstance(kind, str) else None
+    if shape is None:
+        raise NotAvailable(f"`send` cannot do type {kind!r} in this version.")
+    return parse(command.payload, shape)
