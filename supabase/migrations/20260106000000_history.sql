@@ -118,7 +118,7 @@ language plpgsql
 set search_path = ''
 as $$
 declare
-  chat_jid constant text := p_chat #>> '{chat,jid}';
+  address constant text := p_chat #>> '{chat,jid}';
   is_direct constant boolean := p_chat #>> '{chat,kind}' = 'direct';
   chat_name constant text := nullif(btrim(p_chat ->> 'name'), '');
   messages constant jsonb := coalesce(nullif(p_chat -> 'messages', 'null'), '[]');
@@ -153,10 +153,10 @@ begin
     end if;
   else
     select kept.id into conversation from public.conversations as kept
-    where kept.integration_account_id = p_account and kept.chat_jid = record_history_chat.chat_jid;
+    where kept.integration_account_id = p_account and kept.chat_jid = address;
     if conversation is null and jsonb_array_length(messages) > 0 then
       is_new := true;
-      conversation := whatsapp_private.keep_chat(p_account, p_workspace, chat_jid, p_chat #>> '{chat,kind}');
+      conversation := whatsapp_private.keep_chat(p_account, p_workspace, address, p_chat #>> '{chat,kind}');
     end if;
   end if;
   if conversation is null then
@@ -242,7 +242,7 @@ begin
       sender_id, sender_lead_id, sender_nome, tipo, conteudo, quoted_message_id, mentions, payload,
       status, sent_at, revoked_at, seq
     )
-    select p_workspace, p_account, conversation, fresh.message ->> 'whatsapp_message_id', fresh.is_mine, chat_jid,
+    select p_workspace, p_account, conversation, fresh.message ->> 'whatsapp_message_id', fresh.is_mine, address,
       coalesce(
         fresh.message ->> 'sender_jid', fresh.message #>> '{sender,phone_jid}', fresh.message #>> '{sender,lid}'
       ),
@@ -274,14 +274,23 @@ begin
     and kept.whatsapp_message_id = message ->> 'whatsapp_message_id'
   where jsonb_typeof(message -> 'attachment') = 'object' and kept.seq >= p_next_seq;
 
-  perform whatsapp_private.apply_early_receipts(kept.id)
-  from jsonb_array_elements(messages) as message
-  join whatsapp_private.early_receipts as early
-    on early.integration_account_id = p_account
-    and early.whatsapp_message_id = message ->> 'whatsapp_message_id'
+  perform whatsapp_private.apply_early_receipts(kept.id), whatsapp_private.apply_early_changes(kept.id)
+  from (
+    select early.whatsapp_message_id as id
+    from whatsapp_private.early_receipts as early
+    join jsonb_array_elements(messages) as message
+      on message ->> 'whatsapp_message_id' = early.whatsapp_message_id
+    where early.integration_account_id = p_account
+    union
+    select early.whatsapp_message_id
+    from whatsapp_private.early_changes as early
+    join jsonb_array_elements(messages) as message
+      on message ->> 'whatsapp_message_id' = early.whatsapp_message_id
+    where early.integration_account_id = p_account
+  ) as waiting
   join public.messages as kept
     on kept.conversation_id = conversation
-    and kept.whatsapp_message_id = early.whatsapp_message_id
+    and kept.whatsapp_message_id = waiting.id
     and kept.seq >= p_next_seq;
 
   -- of what was here already: evidence of what became of own messages, texts nobody could decrypt
