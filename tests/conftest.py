@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
-
 import pytest
 
-pytest_plugins = ["tests.fixtures.stack"]
-if importlib.util.find_spec("tests.fixtures.simulator") is not None:
-    pytest_plugins.append("tests.fixtures.simulator")
+pytest_plugins = ["tests.fixtures.stack", "tests.fixtures.simulator", "tests.fixtures.bridge"]
 
 
 @pytest.fixture(scope="session")

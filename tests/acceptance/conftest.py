@@ -1,35 +1,33 @@
-"""The whole service, as its users meet it: rows through supabase-py, phones through the simulator.
-
-Nothing here knows the bridge's code: it is a child process, `wabridge run`, with an environment.
-"""
+"""The whole service, as its users meet it: rows through supabase-py, phones at the simulator."""
 
 from __future__ import annotations
 
-import os
 import secrets
-import signal
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import anyio
 import httpx
-import psutil
 import pytest
 from postgrest import APIResponse
 from supabase import AsyncClient, AsyncClientOptions, acreate_client
 
 from bridge.sandbox.stack import StackInfo
+from tests.fixtures.bridge import BridgeProcess
 from tests.fixtures.simulator import Simulator, fresh_number
-from tests.fixtures.stack import Tenant, new_tenant
+from tests.fixtures.stack import Tenant, fresh_stack, new_tenant
 
 Row = dict[str, Any]
 T = TypeVar("T")
-AUTH_SECRET = secrets.token_urlsafe(48)
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StackInfo]:
+    """A project of each module's own."""
+    with fresh_stack(tmp_path_factory) as info:
+        yield info
 
 
 async def until(
@@ -44,96 +42,6 @@ async def until(
                 return seen
             await anyio.sleep(0.02)
     raise AssertionError(f"not within {within_s} s; last seen: {seen!r}")
-
-
-@dataclass
-class BridgeProcess:
-    """`wabridge run` as a child, with its own disk."""
-
-    environment: dict[str, str]
-    disk: Path
-    process: subprocess.Popen[bytes] | None = None
-    starts: int = 0
-
-    @property
-    def log(self) -> str:
-        return "".join(p.read_text() for p in sorted(self.disk.glob("log.*")))
-
-    def start(self, **more: str) -> None:
-        self.starts += 1
-        (self.disk / "state").mkdir(parents=True, exist_ok=True)
-        with (self.disk / f"log.{self.starts:02}").open("wb") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "bridge", "run"],
-                env={
-                    "PATH": os.environ["PATH"],
-                    **self.environment,
-                    "WABRIDGE_STATE_DIR": str(self.disk / "state"),
-                    "WABRIDGE_SESSION_DIR": str(self.disk / "sessions"),
-                    **more,
-                },
-                cwd=self.disk,  # no .env of the clone is read
-                stdout=log,
-                stderr=log,
-            )
-
-    def engines(self) -> list[psutil.Process]:
-        assert self.process is not None
-        return psutil.Process(self.process.pid).children()
-
-    def stop(self, how: signal.Signals = signal.SIGTERM, *, within_s: float = 20) -> int:
-        assert self.process is not None
-        children = self.engines() if self.process.poll() is None else []
-        self.process.send_signal(how)
-        code = self.process.wait(within_s)
-        _, alive = psutil.wait_procs(children, timeout=5)
-        assert not alive, f"processes left behind: {alive}"
-        return code
-
-    def lose_disk(self) -> None:
-        """As on a new machine: nothing is left but the database."""
-        assert self.process is not None
-        assert self.process.poll() is not None, "stop it first"
-        self.disk = self.disk.with_name(self.disk.name + "-new")
-        self.disk.mkdir()
-
-
-@pytest.fixture(scope="session")
-def shared_environment(stack: StackInfo, simulator: Simulator) -> dict[str, str]:
-    return {
-        "SUPABASE_URL": stack.url,
-        "SUPABASE_SERVICE_ROLE_KEY": stack.service_role_key,
-        "BAILEYS_AUTH_SECRET": AUTH_SECRET,
-        "WHATSAPP_SIMULATOR_URL": simulator.control_url,
-    }
-
-
-@pytest.fixture
-def bridge_environment(shared_environment: dict[str, str]) -> dict[str, str]:
-    """A copy that a test may change."""
-    return dict(shared_environment)
-
-
-@contextmanager
-def running_bridge(environment: dict[str, str], disk: Path) -> Iterator[BridgeProcess]:
-    disk.mkdir()
-    process = BridgeProcess(environment, disk)
-    process.start()
-    try:
-        yield process
-    finally:
-        if process.process is not None and process.process.poll() is None:
-            process.stop(signal.SIGTERM)
-    assert "Traceback" not in process.log, process.log[-4000:]
-
-
-@pytest.fixture(scope="module")
-def bridge(
-    shared_environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[BridgeProcess]:
-    """One bridge for the tests of a module; modules that stop it define one a test."""
-    with running_bridge(shared_environment, tmp_path_factory.mktemp("bridge") / "disk") as process:
-        yield process
 
 
 def rows_of(answer: APIResponse) -> list[Row]:

@@ -11,7 +11,8 @@ import psycopg
 import pytest
 
 from bridge.sandbox.stack import StackInfo, StackOptions
-from tests.acceptance.conftest import BridgeProcess, Linked, running_bridge
+from tests.acceptance.conftest import Linked
+from tests.fixtures.bridge import BridgeProcess, running_bridge
 from tests.fixtures.stack import running_in_background
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]

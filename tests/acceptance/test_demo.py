@@ -34,6 +34,7 @@ def demo(
             stderr=subprocess.STDOUT,
             text=True,
             cwd=ROOT,
+            start_new_session=True,  # a terminal of its own
         )
     deadline = time.monotonic() + 60
     while "Try this" not in output.read_text():
@@ -118,7 +119,7 @@ def test_ctrl_c_leaves_no_process_behind(demo: tuple[subprocess.Popen[str], Path
     process, _, _ = demo
     family = psutil.Process(process.pid).children(recursive=True)
     assert family
-    process.send_signal(signal.SIGINT)
+    os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to all of its processes
     assert process.wait(30) in (0, 130)
     _, alive = psutil.wait_procs(family, timeout=5)
     assert alive == []

@@ -9,7 +9,8 @@ import pytest
 from realtime import RealtimePostgresChangesListenEvent
 
 from bridge.sandbox.stack import StackInfo
-from tests.acceptance.conftest import BridgeProcess, Frontend, Linked, Row, link, until
+from tests.acceptance.conftest import Frontend, Linked, Row, link, until
+from tests.fixtures.bridge import BridgeProcess
 from tests.fixtures.simulator import Simulator, fresh_number
 
 pytestmark = pytest.mark.anyio

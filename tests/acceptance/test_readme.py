@@ -11,7 +11,8 @@ import anyio
 import pytest
 
 from bridge.sandbox.stack import StackInfo
-from tests.acceptance.conftest import BridgeProcess, Frontend
+from tests.acceptance.conftest import Frontend
+from tests.fixtures.bridge import BridgeProcess
 from tests.fixtures.simulator import Simulator, fresh_number
 
 ROOT = Path(__file__).resolve().parents[2]

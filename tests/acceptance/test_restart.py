@@ -9,7 +9,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.acceptance.conftest import BridgeProcess, Linked, running_bridge, until
+from tests.acceptance.conftest import Linked, until
+from tests.fixtures.bridge import BridgeProcess, running_bridge
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
 

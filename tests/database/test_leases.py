@@ -98,7 +98,7 @@ def test_an_expired_lease_is_taken_over_and_the_loser_can_write_nothing(
     second.update(account, status="connecting")
 
 
-def fenced_calls(bridge: Bridge, account: uuid.UUID) -> list:  # type: ignore[type-arg]
+def fenced_calls(bridge: Bridge, account: uuid.UUID) -> list:
     none = uuid.uuid4()
     return [
         lambda: bridge.update(account, status="error"),

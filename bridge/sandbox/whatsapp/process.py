@@ -75,7 +75,12 @@ async def running_simulator(
     command += ["--control-port", str(control_port), "--proxy-port", str(proxy_port)]
     if state is not None:
         command += ["--state", str(state)]
-    process = await anyio.open_process(command, stdin=None, stderr=None)
+    process = await anyio.open_process(
+        command,
+        stdin=None,
+        stderr=None,
+        start_new_session=True,  # Ctrl-C at the terminal is the sandbox's to handle, in order
+    )
     try:
         yield await _ready(process)
     finally:

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import secrets
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,72 +11,32 @@ import httpx
 import pytest
 
 from bridge.sandbox.stack import StackInfo
+from tests.fixtures.bridge import BridgeProcess, running_bridge
 from tests.fixtures.simulator import Simulator, fresh_number
-from tests.fixtures.stack import eventually, insert, new_tenant, service_client
+from tests.fixtures.stack import eventually, fresh_stack, insert, new_tenant, service_client
 
 Row = dict[str, Any]
-AUTH_SECRET = secrets.token_urlsafe(48)
 FINAL = ("done", "failed", "unknown", "cancelled", "expired")
 
 
-@dataclass
-class Service:
-    """The bridge as a child process, and its log."""
-
-    environment: dict[str, str]
-    disk: Path
-    process: subprocess.Popen[bytes] | None = None
-    starts: int = 0
-
-    def start(self, **more: str) -> None:
-        self.starts += 1
-        (self.disk / "state").mkdir(parents=True, exist_ok=True)
-        with (self.disk / f"log.{self.starts:02}").open("wb") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "bridge", "run"],
-                env={
-                    "PATH": os.environ["PATH"],
-                    "WABRIDGE_STATE_DIR": str(self.disk / "state"),
-                    "WABRIDGE_SESSION_DIR": str(self.disk / "sessions"),
-                    **self.environment,
-                    **more,
-                },
-                cwd=self.disk,
-                stdout=log,
-                stderr=log,
-            )
-
-    def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
-        assert self.process is not None
-        self.process.send_signal(how)
-        return self.process.wait(20)
-
-    @property
-    def log(self) -> str:
-        return "".join(path.read_text() for path in sorted(self.disk.glob("log.*")))
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StackInfo]:
+    """A project of each module's own."""
+    with fresh_stack(tmp_path_factory) as info:
+        yield info
 
 
 @pytest.fixture
-def service(stack: StackInfo, simulator: Simulator, tmp_path: Path) -> Iterator[Service]:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    running = Service(
-        {
-            "SUPABASE_URL": stack.url,
-            "SUPABASE_SERVICE_ROLE_KEY": stack.secret_key,
-            "BAILEYS_AUTH_SECRET": AUTH_SECRET,
-            "WHATSAPP_SIMULATOR_URL": simulator.control_url,
-        },
-        disk,
-    )
-    running.start()
-    try:
-        yield running
-    finally:
-        stack.faults.heal()
-        if running.process is not None and running.process.poll() is None:
-            assert running.stop() == 0
-        assert "Traceback" not in running.log, running.log[-4000:]
+def service(
+    stack: StackInfo, shared_environment: dict[str, str], tmp_path: Path
+) -> Iterator[BridgeProcess]:
+    """A bridge of each test's own, with the secret key of the new form."""
+    environment = {**shared_environment, "SUPABASE_SERVICE_ROLE_KEY": stack.secret_key}
+    with running_bridge(environment, tmp_path / "disk") as running:
+        try:
+            yield running
+        finally:
+            stack.faults.heal()  # or it could not stop
 
 
 @dataclass

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.integration.bridge.conftest import Service, Shop
+from tests.fixtures.bridge import BridgeProcess
+from tests.integration.bridge.conftest import Shop
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -14,7 +15,7 @@ pytestmark = pytest.mark.timeout(120)
     [("replace", "error", "relink"), ("ban", "blocked", "wait"), ("outdated", "error", "upgrade")],
 )
 def test_a_terminal_end_waits_for_a_person(
-    service: Service, shop: Shop, fault: str, status: str, next_action: str
+    service: BridgeProcess, shop: Shop, fault: str, status: str, next_action: str
 ) -> None:
     shop.link()
     shop.simulator.start_fault(fault, number=shop.number)
@@ -26,7 +27,7 @@ def test_a_terminal_end_waits_for_a_person(
     assert session["desired"] == "stopped"
 
 
-def test_a_dropped_connection_comes_back_by_itself(service: Service, shop: Shop) -> None:
+def test_a_dropped_connection_comes_back_by_itself(service: BridgeProcess, shop: Shop) -> None:
     shop.link()
     shop.simulator.start_fault("drop", number=shop.number)
     shop.receive("after the drop")
@@ -34,7 +35,9 @@ def test_a_dropped_connection_comes_back_by_itself(service: Service, shop: Shop)
     assert "after the drop" in shop.texts()
 
 
-def test_unlinking_on_the_phone_destroys_the_credentials(service: Service, shop: Shop) -> None:
+def test_unlinking_on_the_phone_destroys_the_credentials(
+    service: BridgeProcess, shop: Shop
+) -> None:
     shop.link()
     assert service.process is not None
     shop.simulator.unlink(shop.number)

@@ -8,8 +8,9 @@ from collections import Counter
 import psutil
 import pytest
 
+from tests.fixtures.bridge import BridgeProcess
 from tests.fixtures.stack import eventually
-from tests.integration.bridge.conftest import Service, Shop
+from tests.integration.bridge.conftest import Shop
 
 pytestmark = pytest.mark.timeout(150)
 SENDS = 30
@@ -21,7 +22,7 @@ def received(shop: Shop) -> Counter[str]:
 
 
 @pytest.mark.parametrize("victim", ["parent", "engine"])
-def test_sends_under_way_are_never_doubled(service: Service, shop: Shop, victim: str) -> None:
+def test_sends_under_way_are_never_doubled(service: BridgeProcess, shop: Shop, victim: str) -> None:
     shop.link()
     commands = {number: shop.send(f"burst {number}") for number in range(SENDS)}
     eventually(lambda: received(shop).total() >= 5, deadline_s=30)

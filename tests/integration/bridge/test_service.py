@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 
 from bridge.sandbox.stack import StackInfo, StackOptions
+from tests.fixtures.bridge import AUTH_SECRET, BridgeProcess
 from tests.fixtures.stack import eventually, running_in_background
-from tests.integration.bridge.conftest import AUTH_SECRET, Service, Shop
+from tests.integration.bridge.conftest import Shop
 
 pytestmark = pytest.mark.timeout(120)
 
 
-def test_link_receive_send_and_receipts(service: Service, shop: Shop) -> None:
+def test_link_receive_send_and_receipts(service: BridgeProcess, shop: Shop) -> None:
     shop.link()
     shop.receive("Bom dia!")
     eventually(lambda: "Bom dia!" in shop.texts())
@@ -29,7 +30,7 @@ def test_link_receive_send_and_receipts(service: Service, shop: Shop) -> None:
 
 
 def test_a_short_absence_of_supabase_loses_and_doubles_nothing(
-    service: Service, shop: Shop, stack: StackInfo
+    service: BridgeProcess, shop: Shop, stack: StackInfo
 ) -> None:
     shop.link()
     stack.faults.answer(503, for_s=4)
@@ -41,7 +42,7 @@ def test_a_short_absence_of_supabase_loses_and_doubles_nothing(
 
 
 def test_an_absence_longer_than_the_lease_is_survived(
-    service: Service, shop: Shop, stack: StackInfo
+    service: BridgeProcess, shop: Shop, stack: StackInfo
 ) -> None:
     shop.link()
     stack.faults.answer(503, for_s=15)
@@ -55,7 +56,7 @@ def test_an_absence_longer_than_the_lease_is_survived(
 
 
 def test_answers_that_get_lost_double_nothing(
-    service: Service, shop: Shop, stack: StackInfo
+    service: BridgeProcess, shop: Shop, stack: StackInfo
 ) -> None:
     shop.link()
     commands = [shop.send(f"once {number}") for number in range(5)]
@@ -70,7 +71,7 @@ def test_answers_that_get_lost_double_nothing(
     assert received == [f"once {number}" for number in range(5)]
 
 
-def test_a_cut_bell_is_rebuilt(service: Service, shop: Shop, stack: StackInfo) -> None:
+def test_a_cut_bell_is_rebuilt(service: BridgeProcess, shop: Shop, stack: StackInfo) -> None:
     shop.link()
     rings = service.log.count("Realtime rings")
     stack.faults.cut_realtime()
@@ -78,7 +79,7 @@ def test_a_cut_bell_is_rebuilt(service: Service, shop: Shop, stack: StackInfo) -
 
 
 def test_a_deaf_bell_is_replaced_and_the_timer_does_its_work(
-    service: Service, shop: Shop, stack: StackInfo
+    service: BridgeProcess, shop: Shop, stack: StackInfo
 ) -> None:
     shop.link()
     stack.faults.realtime_deaf()
@@ -89,7 +90,7 @@ def test_a_deaf_bell_is_replaced_and_the_timer_does_its_work(
 
 @pytest.mark.parametrize("fault", ["answer", "hang"])
 def test_a_stop_without_supabase_is_bounded_and_loses_nothing(
-    service: Service, shop: Shop, stack: StackInfo, fault: str
+    service: BridgeProcess, shop: Shop, stack: StackInfo, fault: str
 ) -> None:
     shop.link()
     if fault == "hang":
@@ -106,7 +107,7 @@ def test_a_stop_without_supabase_is_bounded_and_loses_nothing(
     eventually(lambda: shop.texts() == ["just before the stop"], deadline_s=20)
 
 
-def test_a_second_signal_ends_at_once(service: Service, shop: Shop, stack: StackInfo) -> None:
+def test_a_second_signal_ends_at_once(service: BridgeProcess, shop: Shop, stack: StackInfo) -> None:
     shop.link()
     stack.faults.hang(for_s=20)
     assert service.process is not None
@@ -130,7 +131,7 @@ def test_a_database_without_migrations_is_one_sentence(tmp_path: Path) -> None:
             "SUPABASE_SERVICE_ROLE_KEY": bare.service_role_key,
             "BAILEYS_AUTH_SECRET": AUTH_SECRET,
         }
-        service = Service(variables, tmp_path)
+        service = BridgeProcess(variables, tmp_path)
         service.start()
         assert service.process is not None
         assert service.process.wait(30) == 2

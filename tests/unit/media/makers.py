@@ -64,7 +64,7 @@ def film(
         stream.width, stream.height = size
         stream.pix_fmt = "yuv420p"
         for _ in range(10):
-            target.mux(stream.encode(av.VideoFrame.from_image(image)))  # type: ignore[no-untyped-call]
+            target.mux(stream.encode(av.VideoFrame.from_image(image)))
         target.mux(stream.encode(None))
     return path
 
