@@ -19,7 +19,7 @@ from typing import Any
 
 import msgspec
 
-from bridge.engine import compose, downloads, endings, outcome, translate
+from bridge.engine import compose, downloads, endings, news, outcome, translate
 from bridge.engine.gate import Gate, Hold
 from bridge.engine.history import Announced
 from bridge.engine.outcome import Refusal
@@ -32,6 +32,7 @@ from bridge.events import (
     Connected,
     Disconnected,
     EventNotUnderstood,
+    MessageReceived,
     PairingCodeShown,
     PairingFailed,
     Person,
@@ -70,8 +71,12 @@ _TRANSLATIONS: dict[Kind, Callable[[Any, Person], SpooledEvent | None]] = {
     Kind.MESSAGE: translate.message,
     Kind.UNDECRYPTABLE: translate.undecryptable,
     Kind.RECEIPT: translate.receipt,
-    Kind.GROUP_CHANGED: translate.group_changed,
-    Kind.JOINED_GROUP: translate.group_joined,
+    Kind.GROUP_CHANGED: news.group_changed,
+    Kind.JOINED_GROUP: news.group_joined,
+    Kind.CALL_OFFERED: news.call_offered,
+    Kind.CALL_NOTICED: news.call_noticed,
+    Kind.CALL_ACCEPTED: news.call_accepted,
+    Kind.CALL_ENDED: news.call_ended,
 }
 
 
@@ -246,6 +251,8 @@ class Connection:
                 return
         if kind in _TRANSLATIONS:
             event = _TRANSLATIONS[kind](proto, own)
+            if isinstance(event, MessageReceived) and proto.Message.HasField("pollUpdateMessage"):
+                event = self._with_vote(event, proto)
             if event is not None:
                 self._out.spool(event)
         elif kind is Kind.CONNECTED:
@@ -255,6 +262,12 @@ class Connection:
             self._out.signal(Disconnected())
         else:
             self._end(endings.of_event(kind.name, proto))
+
+    def _with_vote(self, event: MessageReceived, proto: Any) -> MessageReceived:
+        """Votes are encrypted once more, with a secret of the poll that the session keeps."""
+        with suppress(CommandError), self._entering():
+            return msgspec.structs.replace(event, poll_vote=self._client.poll_vote(proto))
+        return event
 
     def _connected(self, own: Person) -> None:
         assert own.phone_jid is not None

@@ -14,7 +14,6 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 from bridge.engine.history import Announced
 from bridge.events import (
     EventNotUnderstood,
-    GroupChanged,
     MessageReceived,
     MessageUndecryptable,
     Person,
@@ -39,8 +38,8 @@ _LUGGAGE = {
     "fastRatchetKeySenderKeyDistributionMessage",
     "messageContextInfo",
 }
-_REVOKE, _EDIT = 0, 14
-_FOR_PEOPLE = {_REVOKE, _EDIT}
+_REVOKE, _DISAPPEARING, _EDIT = 0, 3, 14
+_FOR_PEOPLE = {_REVOKE, _DISAPPEARING, _EDIT}
 
 # Neonize_pb2.Receipt.ReceiptType. INACTIVE means "a device has it, nobody looks": WhatsApp's own
 # apps show nothing for it. SENDER, RETRY, PEER_MSG and the like are between devices.
@@ -84,7 +83,9 @@ def message(proto: Any, own: Person) -> SpooledEvent | None:
         sender=sender,
         from_me=info.MessageSource.IsFromMe,
         sent_at=seconds(info.Timestamp),
-        message=MessageToDict(proto.Message),
+        message=_content(proto.Message),
+        edit=info.Edit,
+        view_once=proto.IsViewOnce or proto.IsViewOnceV2 or proto.IsViewOnceV2Extension,
     )
 
 
@@ -111,7 +112,8 @@ def announced_history(proto: Any) -> Announced | None:
 def undecryptable(proto: Any, own: Person) -> SpooledEvent | None:
     """An `UndecryptableMessage` event."""
     info = proto.Info
-    hidden = proto.DecryptFailMode == 2  # its sender says that nobody would miss it
+    # its sender says that nobody would miss it, or it changes another message and comes again
+    hidden = proto.DecryptFailMode == 2 or bool(info.Edit)
     if info.Category == "peer" or hidden:
         return None
     place = _place(info.MessageSource, own, info.Pushname)
@@ -125,6 +127,7 @@ def undecryptable(proto: Any, own: Person) -> SpooledEvent | None:
         sender=sender,
         from_me=info.MessageSource.IsFromMe,
         sent_at=seconds(info.Timestamp),
+        unavailable=proto.IsUnavailable,
     )
 
 
@@ -150,20 +153,13 @@ def receipt(proto: Any, own: Person) -> SpooledEvent | None:
     )
 
 
-def group_changed(proto: Any, _own: Person) -> SpooledEvent | None:
-    """A `GroupInfoEvent`: only a new subject matters here."""
-    chat = jid(proto.JID)
-    if chat is None or not proto.HasField("Name"):
-        return None
-    return GroupChanged(chat=chat, subject=proto.Name.Name or None)
-
-
-def group_joined(proto: Any, _own: Person) -> SpooledEvent | None:
-    """A `JoinedGroup` event."""
-    chat = jid(proto.GroupInfo.JID)
-    if chat is None:
-        return None
-    return GroupChanged(chat=chat, subject=proto.GroupInfo.GroupName.Name or None)
+def _content(content: Any) -> dict[str, Any]:
+    """The protobuf JSON; a kind that is newer than our protobufs is named by its number."""
+    found: dict[str, Any] = MessageToDict(content)
+    if not set(found) - _LUGGAGE:
+        unknown = UnknownFieldSet(content)
+        found |= {f"field{unknown[place].field_number}": {} for place in range(len(unknown))}
+    return found
 
 
 def _says_something(content: Any) -> bool:
@@ -179,8 +175,10 @@ def _place(
 ) -> tuple[Jid, Person | None, Person] | None:
     """Chat, the other person of a direct chat, and who acted; None if it is not about people."""
     chat, sender = jid(source.Chat), jid(source.Sender)
-    if chat is None or server_of(chat) == NEWSLETTER_SERVER:
+    if chat is None:
         return None
+    if server_of(chat) == NEWSLETTER_SERVER:
+        return chat, None, own if source.IsFromMe else Person()
     by = own if source.IsFromMe else person(sender, jid(source.SenderAlt), push_name=push_name)
     if by is None:
         return None
@@ -193,7 +191,5 @@ def _place(
     return None if peer is None else (chat, peer, by)
 
 
-def _nobody(source: Any) -> EventNotUnderstood | None:
-    if source.Chat.Server == NEWSLETTER_SERVER:
-        return None  # channels are not part of this version
+def _nobody(source: Any) -> EventNotUnderstood:
     return EventNotUnderstood(kind=f"message from {source.Sender.Server or 'nobody'}")

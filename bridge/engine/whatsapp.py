@@ -66,6 +66,10 @@ class Kind(enum.IntEnum):
     RECEIPT = 18
     JOINED_GROUP = 21
     GROUP_CHANGED = 22
+    CALL_OFFERED = 36
+    CALL_ACCEPTED = 37
+    CALL_NOTICED = 40
+    CALL_ENDED = 42
     UNDECRYPTABLE = 44
 
 
@@ -82,6 +86,10 @@ _PARSERS: dict[Kind, Any] = {
     Kind.RECEIPT: wire.Receipt,
     Kind.JOINED_GROUP: wire.JoinedGroup,
     Kind.GROUP_CHANGED: wire.GroupInfoEvent,
+    Kind.CALL_OFFERED: wire.CallOffer,
+    Kind.CALL_ACCEPTED: wire.CallAccept,
+    Kind.CALL_NOTICED: wire.CallOfferNotice,
+    Kind.CALL_ENDED: wire.CallTerminate,
     Kind.UNDECRYPTABLE: wire.UndecryptableMessage,
 }
 # the device comes by itself
@@ -254,6 +262,21 @@ class Client:
         if answer.Error:
             raise RequestFailed(answer.Error)
         return bytes(answer.Binary)
+
+    def poll_vote(self, event: Any) -> list[str] | None:
+        """What a vote holds: hashes of the options, hexadecimal. Asks nobody.
+
+        Args:
+            event: the `Message` event that brought it.
+
+        Returns:
+            None if it does not decrypt: this device never got the poll.
+        """
+        try:
+            vote = self._client.decrypt_poll_vote(event)
+        except NeonizeError:
+            return None
+        return [each.hex() for each in vote.selectedOptions]
 
     def lid_of(self, phone: Jid) -> Jid | None:
         """The LID of a phone JID, if this device has learnt it. Asks nobody."""

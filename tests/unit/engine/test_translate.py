@@ -5,7 +5,6 @@ import pytest
 from bridge.engine import translate as translations
 from bridge.events import (
     EventNotUnderstood,
-    GroupChanged,
     MessageReceived,
     MessageUndecryptable,
     Person,
@@ -16,7 +15,6 @@ from tests.unit.engine.protobufs import e2e, wire
 
 translate: Any = translations
 OWN = Person(phone_jid=Jid("1@s.whatsapp.net"), lid=Jid("100@lid"))
-SALES = GroupChanged(chat=Jid("9@g.us"), subject="Sales")
 EMPTY: dict[str, Any] = {"User": "", "Server": "", "IsEmpty": True}
 
 
@@ -117,7 +115,7 @@ def test_a_kind_newer_than_our_protobufs_is_delivered():
     content = e2e.Message()
     content.ParseFromString(b"\xfa\xff\x01\x02hi")  # field 4095
 
-    assert translate.message(message(content), OWN).message == {}
+    assert translate.message(message(content), OWN).message == {"field4095": {}}
 
 
 def test_messages_between_own_devices_are_not_delivered():
@@ -171,17 +169,26 @@ def test_reading_on_the_own_phone_clears_the_chat_and_getting_does_not():
     assert translate.receipt(receipt(1, own), OWN) is None
 
 
-def test_a_new_subject_is_told_and_other_changes_are_not():
-    changed = wire.GroupInfoEvent(JID=address("9@g.us"), Name=wire.GroupName(Name="Sales"))
-    other = wire.GroupInfoEvent(JID=address("9@g.us"))
+def test_what_an_admin_deletes_and_what_is_seen_once_is_told():
+    revoke = e2e.Message(protocolMessage=e2e.ProtocolMessage(type=e2e.ProtocolMessage.REVOKE))
+    assert translate.message(message(revoke, Edit="8"), OWN).edit == "8"
+    once = message(e2e.Message(imageMessage=e2e.ImageMessage()))
+    once.IsViewOnceV2 = True
+    assert translate.message(once, OWN).view_once
 
-    assert translate.group_changed(changed, OWN) == SALES
-    assert translate.group_changed(other, OWN) is None
+
+def test_what_changes_another_message_leaves_no_placeholder():
+    info = message(e2e.Message(), Edit="1").Info
+    assert translate.undecryptable(wire.UndecryptableMessage(Info=info), OWN) is None
 
 
-def test_joining_a_group_tells_its_subject():
-    joined = wire.JoinedGroup(
-        GroupInfo=wire.GroupInfo(JID=address("9@g.us"), GroupName=wire.GroupName(Name="Sales"))
+def test_what_only_the_phone_may_show_is_told():
+    told = wire.UndecryptableMessage(Info=message(e2e.Message()).Info, IsUnavailable=True)
+    assert translate.undecryptable(told, OWN).unavailable
+
+
+def test_a_post_of_a_channel_has_no_person():
+    event = translate.message(
+        message(e2e.Message(conversation="x"), source("7@newsletter", "7@newsletter")), OWN
     )
-
-    assert translate.group_joined(joined, OWN) == SALES
+    assert (event.chat, event.peer, event.sender) == ("7@newsletter", None, Person())
