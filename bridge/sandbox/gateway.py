@@ -16,7 +16,7 @@ from bridge.sandbox.errors import SandboxError
 from bridge.sandbox.faults import Faults, GatewayFault
 
 HOST = "127.0.0.1"
-MAX_BODY_BYTES = 64 * 1024 * 1024
+MAX_BODY_BYTES = 256 * 1024 * 1024
 STOP_TIMEOUT_S = 3.0
 CORS = {
     "Access-Control-Allow-Origin": "*",

@@ -31,7 +31,9 @@ from bridge.errors import SupabaseUnavailable
 from bridge.heartbeat import keep_beating
 from bridge.ids import SpoolPosition
 from bridge.ingest import Ingest, Pumping
+from bridge.media.fetch import Fetcher
 from bridge.media.incoming import Downloads, sealer
+from bridge.media.outgoing import Outbox
 from bridge.media.workshop import Workshop
 from bridge.service.disk import emptied, locked, make_private, worker_id
 from bridge.service.start import checked
@@ -134,6 +136,7 @@ async def _run_parts(
         )
     )
     downloads = Downloads(rpc, storage, vault, supervisor, workshop, folder)
+    outbox = Outbox(rpc, storage, Fetcher(folder), workshop, folder)
     keeper = LeaseKeeper(
         rpc, capacity=settings.capacity, lease_s=settings.lease_s, apply=supervisor.apply
     )
@@ -145,7 +148,7 @@ async def _run_parts(
     doorbell = Doorbell(settings.supabase_url, settings.service_key, ring)
     claimer = Claimer(
         rpc,
-        Executor(rpc, supervisor).execute,
+        Executor(rpc, supervisor, outbox).execute,
         slots=max(MIN_SLOTS, SLOTS_PER_ACCOUNT * settings.capacity),
         poll_interval_s=settings.poll_interval_s,
         missed=doorbell.missed if settings.realtime else lambda: None,

@@ -1,0 +1,339 @@
+"""Files in both directions: the bytes that went in come out, by hash, as a frontend reads them."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import secrets
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+
+from bridge.sandbox.stack import StackInfo
+from tests.acceptance.conftest import Frontend, Linked, Row, link, until
+from tests.fixtures.bridge import BridgeProcess, running_bridge
+from tests.fixtures.simulator import Simulator
+from tests.unit.media.makers import film, picture, sound
+
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
+BUCKET = "whatsapp-media"
+
+
+def sample(kind: str, folder: Path) -> tuple[bytes, str]:
+    """A file of a kind that no other test has, and its type."""
+    match kind:
+        case "image":
+            size = (64 + secrets.randbelow(64), 32 + secrets.randbelow(64))
+            return picture("JPEG", size=size), "image/jpeg"
+        case "sticker":
+            return picture("WEBP", size=(512, 512), quality=1 + secrets.randbelow(99)), "image/webp"
+        case "video":
+            return film(folder / "film.mp4").read_bytes() + os.urandom(8), "video/mp4"
+        case "audio":
+            path = sound(folder / "sound.ogg", codec="libopus", container="ogg", rate=48_000)
+            return path.read_bytes() + os.urandom(8), "audio/ogg"
+        case _:
+            return b"%PDF-1.4\n" + os.urandom(2000), "application/pdf"
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+async def stored_bytes(frontend: Frontend, attachment: Row) -> bytes:
+    """As a browser gets it: a signed URL, and no key."""
+    bucket = frontend.client.storage.from_(attachment["bucket"])
+    signed = await bucket.create_signed_url(attachment["path"], 60)
+    async with httpx.AsyncClient() as http:
+        answer = await http.get(str(signed["signedURL"]))
+    assert answer.is_success, answer.text
+    return answer.content
+
+
+async def until_file(
+    frontend: Frontend, message: str, status: str = "stored", *, within_s: float = 30
+) -> Row:
+    rows = await until(
+        lambda: frontend.rows("attachments", message_id=message),
+        lambda rows: rows and rows[0]["status"] == status,
+        within_s=within_s,
+    )
+    (row,) = rows
+    return row
+
+
+async def receive(linked: Linked, kind: str, data: bytes, **more: Any) -> Row:
+    """A customer sends a file; gives its message row."""
+    id_ = await anyio.to_thread.run_sync(
+        lambda: linked.simulator.send_media(linked.customer, linked.number, kind, data, **more)
+    )
+    return await linked.frontend.until_message(
+        integration_account_id=linked.account, whatsapp_message_id=id_
+    )
+
+
+async def put(linked: Linked, data: bytes, name: str, mime_type: str) -> str:
+    """A frontend uploads what it wants to send; gives the path."""
+    workspace = linked.frontend.tenant.workspace_id
+    path = f"{workspace}/{linked.account}/outgoing/{secrets.token_hex(6)}/{name}"
+    bucket = linked.frontend.client.storage.from_(BUCKET)
+    await bucket.upload(path, data, {"content-type": mime_type})
+    return path
+
+
+async def send(linked: Linked, payload: Row, *, within_s: float = 30) -> Row:
+    """Insert the command and wait until it is final."""
+    payload = {"to": f"+{linked.customer}", **payload}
+    command = await linked.frontend.insert_command(linked.account, "send", payload)
+    return await linked.frontend.until_command(command, within_s=within_s)
+
+
+async def got(linked: Linked, command: Row) -> tuple[Row, bytes]:
+    """What the customer's phone has of a send: the inbox's entry and the decrypted file."""
+    assert command["status"] == "done", command
+    id_ = command["result"]["whatsapp_message_id"]
+
+    def look() -> tuple[Row, bytes]:
+        entry = linked.simulator.wait_for(
+            linked.customer, lambda e: e["kind"] == "message" and e["id"] == id_
+        )
+        return entry, linked.simulator.media(linked.customer, id_)
+
+    return await anyio.to_thread.run_sync(look)
+
+
+@pytest.mark.parametrize("kind", ["image", "video", "audio", "document", "sticker"])
+async def test_a_file_that_comes_in_is_in_the_bucket(
+    linked: Linked, tmp_path: Path, kind: str
+) -> None:
+    data, mime_type = sample(kind, tmp_path)
+    more = {"file_name": "Orçamento ../2.pdf"} if kind == "document" else {}
+    message = await receive(linked, kind, data, mime_type=mime_type, **more)
+    assert message["tipo"] == kind
+
+    file = await until_file(linked.frontend, message["id"])
+    assert await stored_bytes(linked.frontend, file) == data
+    assert (file["sha256"], file["size_bytes"]) == (sha256(data), len(data))
+    assert (file["bucket"], file["error"]) == (BUCKET, None)
+    assert file["mime_type"].partition(";")[0] == mime_type
+    folder = f"{message['workspace_id']}/{linked.account}/{message['conversation_id']}"
+    assert file["path"].startswith(f"{folder}/{message['id']}/")
+    if kind in ("image", "video", "sticker"):
+        assert file["width"] > 0
+        assert file["height"] > 0
+        assert file["thumbnail"].startswith("data:image/")
+    if kind in ("audio", "video"):
+        assert file["duration_s"] > 0
+    if kind == "document":
+        assert file["file_name"] == "Orçamento ..%2F2.pdf"
+
+
+@pytest.mark.parametrize("kind", ["image", "video", "audio", "document", "sticker"])
+async def test_a_file_of_the_bucket_reaches_the_phone(
+    linked: Linked, tmp_path: Path, kind: str
+) -> None:
+    data, mime_type = sample(kind, tmp_path)
+    path = await put(linked, data, "file.bin", mime_type)
+    payload: Row = {"type": kind, "storage_path": path}
+    if kind == "document":
+        payload["file_name"] = "Orçamento.pdf"
+    if kind in ("image", "video", "document"):
+        payload["caption"] = "Veja isto"
+    command = await send(linked, payload)
+
+    entry, received = await got(linked, command)
+    assert received == data
+    assert entry["type"] == kind
+    assert entry["media"]["mime_type"] == mime_type
+    if kind == "document":
+        assert entry["media"]["file_name"] == "Orçamento.pdf"
+    if "caption" in payload:
+        assert entry["text"] == "Veja isto"
+    file = await until_file(linked.frontend, command["result"]["message_id"])
+    assert (file["path"], file["sha256"], file["size_bytes"]) == (path, sha256(data), len(data))
+    assert await stored_bytes(linked.frontend, file) == data
+
+
+async def test_any_sound_goes_out_as_a_voice_note(linked: Linked, tmp_path: Path) -> None:
+    data = sound(tmp_path / "sound.wav", seconds=3).read_bytes()
+    path = await put(linked, data, "memo.wav", "audio/wav")
+    command = await send(linked, {"type": "audio", "storage_path": path, "ptt": True})
+
+    entry, received = await got(linked, command)
+    assert entry["media"]["voice_note"] is True
+    assert entry["media"]["mime_type"] == "audio/ogg; codecs=opus"
+    assert received.startswith(b"OggS")
+    file = await until_file(linked.frontend, command["result"]["message_id"])
+    assert await stored_bytes(linked.frontend, file) == received
+    assert (file["sha256"], file["duration_s"], len(file["waveform"])) == (sha256(received), 3, 64)
+
+
+async def test_a_voice_note_comes_in_as_one(linked: Linked, tmp_path: Path) -> None:
+    data, _ = sample("audio", tmp_path)
+    message = await receive(
+        linked, "audio", data, mime_type="audio/ogg; codecs=opus", voice_note=True
+    )
+    file = await until_file(linked.frontend, message["id"])
+    assert message["payload"]["voice_note"] is True
+    assert file["mime_type"] == "audio/ogg; codecs=opus"
+    assert await stored_bytes(linked.frontend, file) == data
+
+
+async def test_the_same_bytes_are_stored_once(linked: Linked, tmp_path: Path) -> None:
+    data, mime_type = sample("image", tmp_path)
+    first = await until_file(
+        linked.frontend, (await receive(linked, "image", data, mime_type=mime_type))["id"]
+    )
+    second = await until_file(
+        linked.frontend, (await receive(linked, "document", data, mime_type=mime_type))["id"]
+    )
+    assert second["path"] == first["path"]
+    assert second["id"] != first["id"]
+
+
+async def test_another_workspace_reads_no_file(
+    linked: Linked, stranger: Frontend, tmp_path: Path
+) -> None:
+    data, mime_type = sample("image", tmp_path)
+    message = await receive(linked, "image", data, mime_type=mime_type)
+    file = await until_file(linked.frontend, message["id"])
+    assert await stranger.rows("attachments") == []
+    with pytest.raises(Exception, match=r"(?i)not found"):
+        await stranger.client.storage.from_(BUCKET).create_signed_url(file["path"], 60)
+    with pytest.raises(Exception, match=r"(?i)not found"):
+        await stranger.client.storage.from_(BUCKET).download(file["path"])
+
+
+async def test_messages_go_on_while_storage_is_away(
+    linked: Linked, stack: StackInfo, tmp_path: Path
+) -> None:
+    data, mime_type = sample("image", tmp_path)
+    before = stack.faults.requests_spoiled
+    stack.faults.answer(503, for_s=60, prefix="/storage/v1")
+    try:
+        message = await receive(linked, "image", data, mime_type=mime_type)
+        with anyio.fail_after(20):
+            while stack.faults.requests_spoiled == before:
+                await anyio.sleep(0.02)
+        await linked.talk_both_ways()
+        assert (await until_file(linked.frontend, message["id"], "pending"))["path"] is None
+    finally:
+        stack.faults.heal()
+    file = await until_file(linked.frontend, message["id"])
+    assert await stored_bytes(linked.frontend, file) == data
+
+
+@pytest.mark.parametrize(
+    ("payload", "code"),
+    [
+        ({"media_url": "https://127.0.0.1/x.jpg"}, "media_url_refused"),
+        ({"media_url": "https://169.254.169.254/latest/meta-data"}, "media_url_refused"),
+        ({"media_url": "https://[::1]/x.jpg"}, "media_url_refused"),
+        ({"media_url": "https://[::ffff:10.0.0.1]/x.jpg"}, "media_url_refused"),
+        ({"media_url": "https://0x7f.1/x.jpg"}, None),
+        ({"media_url": "https://localhost/x.jpg"}, None),
+        ({"media_url": "https://user:pw@example.com:8443/x.jpg"}, "media_url_refused"),
+    ],
+)
+async def test_the_bridge_asks_nobody_inside_its_network(
+    linked: Linked, payload: Row, code: str | None
+) -> None:
+    command = await send(linked, {"type": "image", **payload})
+    assert command["status"] == "failed", command
+    if code is None:
+        assert command["error_code"].startswith("media_")
+    else:
+        assert command["error_code"] == code
+    assert command["error_message"].endswith(".")
+    message = await linked.frontend.row("messages", command_id=command["id"])
+    assert (message["status"], message["error_code"]) == ("failed", command["error_code"])
+
+
+async def test_a_file_that_is_not_what_it_is_called_is_refused(
+    linked: Linked, tmp_path: Path
+) -> None:
+    path = await put(linked, b"hello", "photo.jpg", "image/jpeg")
+    command = await send(linked, {"type": "image", "storage_path": path})
+    assert (command["status"], command["error_code"]) == ("failed", "media_unsuitable")
+    missing = path.replace("photo", "nothing")
+    command = await send(linked, {"type": "document", "storage_path": missing})
+    assert (command["status"], command["error_code"]) == ("failed", "storage_path_not_found")
+
+
+async def test_limits_of_the_account_hold_in_both_directions(
+    linked: Linked, tmp_path: Path
+) -> None:
+    data, mime_type = sample("image", tmp_path)
+    await (
+        linked.frontend.client.table("integration_accounts")
+        .update({"settings": {"media_limits": {"image_bytes": len(data) - 1}}})
+        .eq("id", linked.account)
+        .execute()
+    )
+    message = await receive(linked, "image", data, mime_type=mime_type)
+    file = await until_file(linked.frontend, message["id"], "failed")
+    assert "larger than" in file["error"]
+    path = await put(linked, data, "photo.jpg", mime_type)
+
+    async def refused() -> Row:
+        return await send(linked, {"type": "image", "storage_path": path})
+
+    # settings reach the bridge with the next renewal of the lease
+    command = await until(refused, lambda row: row["status"] == "failed")
+    assert command["error_code"] == "media_too_large"
+
+
+async def test_a_file_that_whatsapp_lost_is_expired(linked: Linked, tmp_path: Path) -> None:
+    data, mime_type = sample("image", tmp_path)
+    message = await receive(linked, "image", data, mime_type=mime_type, lost=True)
+    file = await until_file(linked.frontend, message["id"], "expired")
+    assert (file["path"], file["error"]) == (None, "WhatsApp no longer has the file.")
+
+
+class TestKills:
+    @pytest.fixture
+    def bridge(self, shared_environment: dict[str, str], tmp_path: Path) -> Iterator[BridgeProcess]:
+        with running_bridge(shared_environment, tmp_path / "disk") as process:
+            yield process
+
+    async def test_a_file_survives_the_death_of_its_engine_and_of_the_bridge(
+        self,
+        bridge: BridgeProcess,
+        frontend: Frontend,
+        simulator: Simulator,
+        stack: StackInfo,
+        tmp_path: Path,
+    ) -> None:
+        linked = await link(frontend, simulator)
+        files = {}
+        stack.faults.hang(for_s=60, prefix="/storage/v1")
+        before = stack.faults.requests_spoiled
+        try:
+            for _ in range(3):
+                data, mime_type = sample("document", tmp_path)
+                message = await receive(linked, "document", data, mime_type=mime_type)
+                files[message["id"]] = data
+            with anyio.fail_after(20):
+                while stack.faults.requests_spoiled == before:
+                    await anyio.sleep(0.02)
+            for engine in bridge.engines():
+                if "engine" in " ".join(engine.cmdline()):
+                    engine.kill()
+            bridge.stop(signal.SIGKILL)
+        finally:
+            stack.faults.heal()
+        bridge.start()
+        await frontend.until_account(linked.account, "connected", within_s=30)
+        for id_, data in files.items():
+            file = await until_file(frontend, id_)
+            assert await stored_bytes(frontend, file) == data
+
+
+def test_the_samples_are_what_they_say(tmp_path: Path) -> None:
+    assert io.BytesIO(sample("image", tmp_path)[0]).read(2) == b"\xff\xd8"
