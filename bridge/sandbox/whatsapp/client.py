@@ -148,10 +148,19 @@ class SimulatorClient:
         self._call("POST", f"/phones/{number}/typing", {"to": to, "state": state})
 
     def history(
-        self, number: str, conversations: Sequence[Mapping[str, object]], *, now: bool = False
+        self,
+        number: str,
+        conversations: Sequence[Mapping[str, object]],
+        *,
+        now: bool = False,
+        chunks: int = 1,
     ) -> Json:
         """Set what the next history sync contains; `now` sends it to linked devices as well."""
-        body = {"conversations": [dict(each) for each in conversations], "now": now}
+        body = {
+            "conversations": [dict(each) for each in conversations],
+            "now": now,
+            "chunks": chunks,
+        }
         return self._call("POST", f"/phones/{number}/history", body)
 
     def add_contact(self, number: str, other: str, name: str) -> None:

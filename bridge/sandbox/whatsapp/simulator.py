@@ -8,12 +8,13 @@ import anyio
 from loguru import logger
 
 from bridge.sandbox.whatsapp.codec import protobuf
+from bridge.sandbox.whatsapp.codec.nodes import JID
 from bridge.sandbox.whatsapp.codec.nodes import LID_SERVER, SERVER, Node
 from bridge.sandbox.whatsapp.crypto.device_identity import LinkingQr, vouch_for_companion
 from bridge.sandbox.whatsapp.phone import history
 from bridge.sandbox.whatsapp.phone.history import PastConversation
 from bridge.sandbox.whatsapp.phone.link_code import CodeExchange, WrongCode, normal_code
-from bridge.sandbox.whatsapp.phone.phone import Phone
+from bridge.sandbox.whatsapp.phone.phone import Phone, UnknownRecipient
 from bridge.sandbox.whatsapp.server.chat import ChatServer
 from bridge.sandbox.whatsapp.server.linking import Pairing
 from bridge.sandbox.whatsapp.server.records import MAX_COMPANIONS, Account, Device, Group
@@ -160,7 +161,9 @@ class Simulator:
         phone.app_state("critical_block").put(["setting_pushName"], name, 1)
         share = protobuf.encode((1, phone.state.sync_key.share()))
         phone.send_to_own(device, protobuf.encode((2, 6), (7, share)))
-        self._send_history(phone, device, history.INITIAL, phone.state.history)
+        self._send_history(
+            phone, device, history.INITIAL, phone.state.history, chunks=phone.state.history_chunks
+        )
         for collection in phone.account.app_state:
             announce_collection(
                 phone.account, collection, self.server.directory, self.server.post, but=device
@@ -179,21 +182,30 @@ class Simulator:
         """Send conversations to the companions that are linked already; gives their number."""
         devices = [device for device in phone.account.companions() if device.ready]
         for device in devices:
-            self._send_history(phone, device, history.RECENT, past)
+            self._send_history(
+                phone, device, history.RECENT, past, chunks=phone.state.history_chunks
+            )
         return len(devices)
 
     def _send_history(
-        self, phone: Phone, device: Device, kind: int, past: list[PastConversation]
+        self,
+        phone: Phone,
+        device: Device,
+        kind: int,
+        past: list[PastConversation],
+        *,
+        chunks: int = 1,
     ) -> None:
         people: list[Account] = []
         conversations = []
         for each in past:
-            chat = phone.chat_of(each.to)
+            chat = past_address(phone, each.to)
             account = self.server.directory.account(chat)
-            numbers = {message.sender for message in each.messages if message.sender}
-            senders = {number: phone.chat_of(number) for number in numbers}
-            people += [account] if account else []
-            people += [self.server.directory.accounts[jid_number(number)] for number in numbers]
+            who = {message.sender for message in each.messages}
+            who |= {said.sender for message in each.messages for said in message.reactions}
+            senders = {name: past_address(phone, name) for name in who if name}
+            known = map(self.server.directory.account, [chat, *senders.values()])
+            people += [found for found in known if found]
             conversations.append(
                 history.conversation(
                     each,
@@ -206,11 +218,34 @@ class Simulator:
         lids = [(account.pn, account.lid) for account in people]
         names = {str(account.lid): account.name for account in people if account.name}
         media = self.server.media
-        for number, body in ((kind, conversations), (history.PUSH_NAMES, [])):
-            blob = history.history_sync(number, body, push_names=names, lids=lids)
-            phone.send_to_own(device, history.notification(number, blob, media))
+        size = max(1, -(-len(conversations) // chunks))
+        sent = 0
+        for chunk, begin in enumerate(range(0, max(1, len(conversations)), size), 1):
+            body = conversations[begin : begin + size]
+            sent += len(body)
+            blob = history.history_sync(
+                kind,
+                body,
+                push_names=names,
+                lids=lids,
+                chunk=chunk,
+                progress=100 * sent // max(1, len(conversations)) if conversations else 100,
+            )
+            announced = history.notification(kind, blob, media, chunk=chunk)
+            phone.send_to_own(device, announced)
+            kind = history.RECENT
+        blob = history.history_sync(history.PUSH_NAMES, [], push_names=names, lids=lids)
+        phone.send_to_own(device, history.notification(history.PUSH_NAMES, blob, media))
 
 
-def jid_number(number: str) -> str:
-    """A phone number as it is in addresses: digits, without +."""
-    return number.lstrip("+")
+def past_address(phone: Phone, to: str) -> JID:
+    """The chat with somebody of the past, who need not be known here if it is an address.
+
+    :raises UnknownRecipient: if it is an unknown number.
+    """
+    try:
+        return phone.chat_of(to)
+    except UnknownRecipient:
+        if "@" not in to:
+            raise
+        return JID.parse(to).bare

@@ -18,7 +18,7 @@ from bridge.sandbox.whatsapp.crypto.media_cipher import decrypt_media
 from bridge.sandbox.whatsapp.phone.link_code import WrongCode
 from bridge.sandbox.whatsapp.phone.phone import Phone, UnknownRecipient
 from bridge.sandbox.whatsapp.server.records import Group
-from bridge.sandbox.whatsapp.simulator import LinkingRefused, Simulator
+from bridge.sandbox.whatsapp.simulator import LinkingRefused, Simulator, past_address
 
 _MAX_WAIT_S = 60.0
 _TYPING_STATES = ("composing", "recording", "paused")
@@ -225,11 +225,12 @@ class _Control:
         body = parse(await request.read(), bodies.NewHistory)
         phone = self._phone(request)
         for conversation in body.conversations:
-            phone.chat_of(conversation.to)
+            past_address(phone, conversation.to)
             for message in conversation.messages:
                 if message.sender:
-                    phone.chat_of(message.sender)
+                    past_address(phone, message.sender)
         phone.state.history = body.conversations
+        phone.state.history_chunks = max(1, body.chunks)
         devices = self._simulator.send_history_now(phone, body.conversations) if body.now else 0
         self._changed()
         return _json({"sent_to_devices": devices})

@@ -52,8 +52,19 @@ class LinkCode(Body, frozen=True):
     code: str
 
 
+class NewCard(Body, frozen=True):
+    """Somebody on a contact card."""
+
+    name: str
+    number: str
+
+
 class NewMessage(Body, frozen=True):
-    """What a phone sends: `to` is a number, an address, or (also as `group`) a group."""
+    """What a phone sends: `to` is a number, an address, or (also as `group`) a group.
+
+    Which fields a `type` needs, `control.sending` says. `message_base64` is a serialised
+    `waE2E.Message`, for kinds that have no name here (type `raw`).
+    """
 
     to: str | None = None
     type: str = "text"
@@ -67,6 +78,33 @@ class NewMessage(Body, frozen=True):
     quoted_id: str | None = None
     target_id: str | None = None
     garbled: bool = False
+    mentions: list[str] = []
+    forwarded: bool = False
+    view_once: bool = False
+    disappears_after_s: int | None = None
+    latitude: float | None = None
+    longitude: float | None = None
+    name: str | None = None
+    address: str | None = None
+    live: bool = False
+    contacts: list[NewCard] = []
+    options: list[str] = []
+    selectable: int = 1
+    message_base64: str | None = None
+
+
+class NewCall(Body, frozen=True):
+    """A call that begins to ring at `to` (a number), or in a group."""
+
+    to: str
+    video: bool = False
+
+
+class CallEnd(Body, frozen=True):
+    """Why the call is over, in WhatsApp's word."""
+
+    to: str
+    reason: str = ""
 
 
 class Read(Body, frozen=True):
@@ -84,10 +122,14 @@ class ShowTyping(Body, frozen=True):
 
 
 class NewHistory(Body, frozen=True):
-    """Conversations for the next linked device; `now` sends them to the linked ones as well."""
+    """Conversations for the next linked device; `now` sends them to the linked ones as well.
+
+    They are sent in so many `chunks`, with a progress that rises to 100.
+    """
 
     conversations: list[PastConversation]
     now: bool = False
+    chunks: int = 1
 
 
 class NewContact(Body, frozen=True):
@@ -106,11 +148,18 @@ class NewGroup(Body, frozen=True):
 
 
 class GroupChange(Body, frozen=True):
-    """What to change about a group; the owner does it."""
+    """What to change about a group; `actor` does it, by default the owner."""
 
     subject: str | None = None
     add: list[str] = []
     remove: list[str] = []
+    promote: list[str] = []
+    demote: list[str] = []
+    description: str | None = None
+    announce: bool | None = None
+    locked: bool | None = None
+    disappearing_s: int | None = None
+    actor: str | None = None
 
 
 class Unlink(Body, frozen=True):

@@ -15,30 +15,57 @@ from bridge.sandbox.whatsapp.server.media_host import MediaHost
 
 INITIAL, RECENT, PUSH_NAMES = 0, 3, 4
 _SERVER_ACK, _READ = 2, 4
+_REVOKED = 1
 
 
-class PastMessage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A text of the past.
+class PastReaction(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An emoji on a message of the past; `sender` is a number or an address."""
 
-    Attributes:
-        at: Unix time.
-        sender: number of who wrote it; needed in groups unless `from_me`.
-    """
-
-    text: str
-    at: float | None = None
-    id: str | None = None
+    emoji: str
     from_me: bool = False
     sender: str | None = None
 
 
+class PastMessage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A message of the past.
+
+    Attributes:
+        at: Unix time.
+        sender: number (or address) of who wrote it; needed in groups unless `from_me`.
+        raw: a serialised `waE2E.Message` in the place of a text.
+        status: 0 to 5 as in `WebMessageInfo.Status`; by default `READ` of own ones.
+        revoked: deleted for everyone; nothing of it is left.
+    """
+
+    text: str = ""
+    at: float | None = None
+    id: str | None = None
+    from_me: bool = False
+    sender: str | None = None
+    raw: bytes | None = None
+    status: int | None = None
+    revoked: bool = False
+    reactions: list[PastReaction] = []
+
+
 class PastConversation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A chat of the past: `to` is a number, an address or a group."""
+    """A chat of the past.
+
+    Attributes:
+        to: a number, an address (also of somebody whom this simulator does not know) or a group.
+        pinned: Unix time of it.
+        muted_until: Unix time.
+        more: the phone has older messages than it sends; None = it does not say.
+    """
 
     to: str
     messages: list[PastMessage]
     name: str | None = None
     unread: int = 0
+    archived: bool = False
+    pinned: int | None = None
+    muted_until: int | None = None
+    more: bool | None = None
 
 
 def conversation(
@@ -51,7 +78,7 @@ def conversation(
 ) -> bytes:
     """Serialise one conversation; `senders` maps the numbers of a group to addresses."""
     newest_first = sorted(past.messages, key=lambda each: each.at or time.time(), reverse=True)
-    messages = [_message(each, chat, senders.get(each.sender or "")) for each in newest_first]
+    messages = [_message(each, chat, senders) for each in newest_first]
     latest = int(newest_first[0].at or time.time()) if newest_first else int(time.time())
     return protobuf.encode(
         (1, str(chat)),
@@ -59,9 +86,12 @@ def conversation(
         (5, latest),
         (6, past.unread or None),
         (8, True),
-        (11, 1),
+        (11, None if past.more is None else 0 if past.more else 1),
         (12, latest),
         (13, past.name),
+        (16, past.archived or None),
+        (24, past.pinned),
+        (25, past.muted_until),
         (39, str(phone) if phone else None),
         (42, str(lid) if lid else None),
     )
@@ -73,19 +103,23 @@ def history_sync(
     *,
     push_names: dict[str, str],
     lids: Iterable[tuple[JID, JID]] = (),
+    chunk: int = 1,
+    progress: int = 100,
 ) -> bytes:
     """Serialise a HistorySync of one chunk."""
     return protobuf.encode(
         (1, kind),
         (2, conversations),
-        (5, 1),
-        (6, 100),
+        (5, chunk),
+        (6, progress),
         (7, [protobuf.encode((1, jid), (2, name)) for jid, name in push_names.items()]),
         (15, [protobuf.encode((1, str(pn)), (2, str(lid))) for pn, lid in lids]),
     )
 
 
-def notification(kind: int, history: bytes, media: MediaHost) -> bytes:
+def notification(
+    kind: int, history: bytes, media: MediaHost, *, chunk: int = 1, progress: int = 100
+) -> bytes:
     """Upload a history; gives the protocol message that announces it."""
     uploaded = media.add(zlib.compress(history), "history")
     announced = protobuf.encode(
@@ -95,22 +129,39 @@ def notification(kind: int, history: bytes, media: MediaHost) -> bytes:
         (4, uploaded.file_enc_sha256),
         (5, uploaded.direct_path),
         (6, kind),
-        (7, 1),
-        (9, 100),
+        (7, chunk),
+        (9, progress),
     )
     return protobuf.encode((2, 5), (6, announced))
 
 
-def _message(past: PastMessage, chat: JID, sender: JID | None) -> bytes:
+def _message(past: PastMessage, chat: JID, senders: dict[str, JID]) -> bytes:
     id_ = past.id or "3A" + secrets.token_hex(15).upper()
+    sender = senders.get(past.sender or "")
     participant = str(sender) if sender and chat.is_group and not past.from_me else None
     at = int(past.at or time.time())
-    key = protobuf.encode((1, str(chat)), (2, past.from_me), (3, id_), (4, participant))
+    status = (_READ if past.from_me else _SERVER_ACK) if past.status is None else past.status
+    content = past.raw if past.raw is not None else protobuf.encode((1, past.text))
     info = protobuf.encode(
-        (1, key),
-        (2, protobuf.encode((1, past.text))),
+        (1, _key(chat, id_, participant, from_me=past.from_me)),
+        (2, None if past.revoked else content),
         (3, at),
-        (4, _READ if past.from_me else _SERVER_ACK),
+        (4, status),
         (5, participant),
+        (24, _REVOKED if past.revoked else None),
+        (41, [_reaction(each, chat, id_, senders, at) for each in past.reactions]),
     )
     return protobuf.encode((1, info), (2, at))
+
+
+def _reaction(
+    past: PastReaction, chat: JID, target: str, senders: dict[str, JID], at: int
+) -> bytes:
+    by = senders.get(past.sender or "")
+    participant = str(by) if by and chat.is_group and not past.from_me else None
+    key = _key(chat, f"{target}R", participant, from_me=past.from_me)
+    return protobuf.encode((1, key), (2, past.emoji), (4, at * 1000))
+
+
+def _key(chat: JID, id_: str, participant: str | None, *, from_me: bool) -> bytes:
+    return protobuf.encode((1, str(chat)), (2, from_me), (3, id_), (4, participant))

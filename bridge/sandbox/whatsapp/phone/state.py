@@ -33,7 +33,7 @@ class PhoneState:
         addressing: how its direct messages name people: `lid` or `pn`.
         known: messages by id; one's own and others' never share an id.
         distributed: ``group|key id|device`` that have our sender key.
-        history: what the next linked companion gets.
+        history: what the next linked companion gets, in so many chunks.
     """
 
     number: str
@@ -43,6 +43,7 @@ class PhoneState:
     known: dict[str, KnownMessage] = field(default_factory=dict)
     distributed: set[str] = field(default_factory=set)
     history: list[PastConversation] = field(default_factory=list)
+    history_chunks: int = 1
     inbox: list[InboxEntry] = field(default_factory=list)
     last_seq: int = 0
 
