@@ -8,8 +8,7 @@ import anyio
 from loguru import logger
 
 from bridge.sandbox.whatsapp.codec import protobuf
-from bridge.sandbox.whatsapp.codec.nodes import JID
-from bridge.sandbox.whatsapp.codec.nodes import LID_SERVER, SERVER, Node
+from bridge.sandbox.whatsapp.codec.nodes import JID, LID_SERVER, SERVER, Node
 from bridge.sandbox.whatsapp.crypto.device_identity import LinkingQr, vouch_for_companion
 from bridge.sandbox.whatsapp.phone import history
 from bridge.sandbox.whatsapp.phone.history import PastConversation
