@@ -7,9 +7,10 @@ may live in the same process.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 
-Scalar = int | bool | str | bytes
+Scalar = int | bool | str | bytes | float
 Value = Scalar | None | Sequence[Scalar]
 
 _MAX_VARINT_BYTES = 10
@@ -34,17 +35,19 @@ def varint(value: int) -> bytes:
 def encode(*fields: tuple[int, Value]) -> bytes:
     """Encode ``(number, value)`` pairs in the order given.
 
-    bool and int become varints, str and bytes length-delimited; a list repeats its field and
-    ``None`` is left out.
+    bool and int become varints, float a double, str and bytes length-delimited; a list repeats its
+    field and ``None`` is left out.
     """
     out = bytearray()
     for number, value in fields:
         if value is None:
             continue
-        items = [value] if isinstance(value, int | str | bytes) else value
+        items = [value] if isinstance(value, int | str | bytes | float) else value
         for item in items:
             if isinstance(item, int):
                 out += varint(number << 3) + varint(int(item))
+            elif isinstance(item, float):
+                out += varint(number << 3 | 1) + struct.pack("<d", item)
             else:
                 raw = item.encode() if isinstance(item, str) else item
                 out += varint(number << 3 | 2) + varint(len(raw)) + raw
@@ -82,6 +85,11 @@ class Fields:
         value = (self._values.get(number) or [0])[-1]
         if isinstance(value, bytes):
             raise ProtobufError(f"field {number} is bytes, not a number")
+        return value
+
+    def double(self, number: int) -> float:
+        """The last value of a double field."""
+        value: float = struct.unpack("<d", self.integer(number).to_bytes(8, "little"))[0]
         return value
 
     def text(self, number: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 from bridge.sandbox.whatsapp.phone.phone import Phone
@@ -23,6 +24,9 @@ def phone_json(phone: Phone) -> Json:
         "lid": str(account.lid),
         "online": phone.online,
         "available": account.available,
+        "about": account.about,
+        "blocked": list(account.blocked),
+        "picture_sha256": hashlib.sha256(account.picture).hexdigest() if account.picture else None,
         "devices": [device_json(device, phone.server) for device in account.companions()],
     }
 
@@ -50,6 +54,12 @@ def group_json(group: Group) -> Json:
         "subject": group.subject,
         "owner": group.owner,
         "participants": list(group.members),
+        "admins": list(group.admins),
+        "description": group.description,
+        "announce": group.announce,
+        "locked": group.locked,
+        "invite": group.invite,
+        "picture_sha256": hashlib.sha256(group.picture).hexdigest() if group.picture else None,
     }
 
 

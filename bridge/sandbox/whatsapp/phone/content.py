@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from bridge.sandbox.whatsapp.codec import protobuf
 from bridge.sandbox.whatsapp.codec.nodes import JID
@@ -14,7 +15,7 @@ from bridge.sandbox.whatsapp.server.media_host import Uploaded
 
 _TEXT, _SENDER_KEY, _EXTENDED, _PROTOCOL, _DEVICE_SENT, _REACTION, _EDITED = 1, 2, 6, 12, 31, 46, 58
 _REVOKE, _EDIT = 0, 14
-_CONTEXT = 17
+_CONTEXT, _POLL_CONTEXT = 17, 5
 _WRAPPERS = (37, 40, 53, 55, _EDITED)  # view once, ephemeral, document with caption, …
 _CALLED = {4: "contact", 5: "location", 26: "sticker", 49: "poll", 64: "poll"}
 
@@ -59,6 +60,7 @@ _MEDIA = {
     "document": _MediaFields(7, 2, 4, 5, 7, 9, 10, 11, caption=20, file_name=8),
     "audio": _MediaFields(8, 2, 3, 4, 7, 8, 9, 10),
     "video": _MediaFields(9, 2, 3, 4, 6, 11, 13, 14, caption=7),
+    "sticker": _MediaFields(26, 5, 2, 9, 4, 3, 8, 10),
 }
 MEDIA_TYPES = tuple(_MEDIA)
 
@@ -72,6 +74,7 @@ class Said:
     quoted_id: str | None = None
     target_id: str | None = None
     media: MediaNote | None = None
+    details: dict[str, Any] = field(default_factory=dict)
 
 
 # --------------------------------------------------------------------------- building
@@ -122,7 +125,7 @@ def media_content(
 
 def reaction_content(chat: JID, target: Quote, *, target_from_me: bool, emoji: str) -> Content:
     """A reaction; an empty emoji takes it back."""
-    key = _key(chat, target, from_me=target_from_me)
+    key = message_key(chat, target, from_me=target_from_me)
     now_ms = int(time.time() * 1000)
     return Content(
         protobuf.encode((_REACTION, protobuf.encode((1, key), (2, emoji), (4, now_ms)))), "reaction"
@@ -132,7 +135,7 @@ def reaction_content(chat: JID, target: Quote, *, target_from_me: bool, emoji: s
 def edit_content(chat: JID, target: Quote, text: str) -> Content:
     """A new text for an own message."""
     protocol = protobuf.encode(
-        (1, _key(chat, target, from_me=True)),
+        (1, message_key(chat, target, from_me=True)),
         (2, _EDIT),
         (14, protobuf.encode((_TEXT, text))),
         (15, int(time.time() * 1000)),
@@ -141,10 +144,10 @@ def edit_content(chat: JID, target: Quote, text: str) -> Content:
     return Content(protobuf.encode((_EDITED, wrapped)), edit="1")
 
 
-def revoke_content(chat: JID, target: Quote) -> Content:
-    """An own message is deleted for everybody."""
-    protocol = protobuf.encode((1, _key(chat, target, from_me=True)), (2, _REVOKE))
-    return Content(protobuf.encode((_PROTOCOL, protocol)), edit="7")
+def revoke_content(chat: JID, target: Quote, *, own: bool = True) -> Content:
+    """A message is deleted for everybody: an own one, or as an admin somebody else's."""
+    protocol = protobuf.encode((1, message_key(chat, target, from_me=own)), (2, _REVOKE))
+    return Content(protobuf.encode((_PROTOCOL, protocol)), edit="7" if own else "8")
 
 
 def sent_copy(chat: JID, raw: bytes) -> bytes:
@@ -161,7 +164,8 @@ def _context(quote: Quote) -> bytes:
     return protobuf.encode((1, quote.id), (2, str(quote.sender.bare)), (3, quote.raw))
 
 
-def _key(chat: JID, target: Quote, *, from_me: bool) -> bytes:
+def message_key(chat: JID, target: Quote, *, from_me: bool) -> bytes:
+    """How a message names another one."""
     participant = str(target.sender.bare) if chat.is_group and not from_me else None
     return protobuf.encode((1, str(chat)), (2, from_me), (3, target.id), (4, participant))
 
@@ -198,14 +202,43 @@ def read_content(raw: bytes) -> Said:
         return Said("text", message.text(_TEXT))
     if _EXTENDED in message:
         extended = message.sub(_EXTENDED)
-        return Said("text", extended.text(1), quoted_id=extended.sub(_CONTEXT).text(1) or None)
+        said = Said("text", extended.text(1), quoted_id=extended.sub(_CONTEXT).text(1) or None)
+        said.details.update(_mentions(extended.sub(_CONTEXT)))
+        if title := extended.text(6):
+            preview = {"url": extended.text(2), "title": title, "description": extended.text(5)}
+            said.details["preview"] = preview
+        return said
     if _REACTION in message:
         reaction = message.sub(_REACTION)
         return Said("reaction", reaction.text(2), target_id=reaction.sub(1).text(3))
     if _PROTOCOL in message:
         return _read_protocol(message.sub(_PROTOCOL))
-    names = [name for number, name in _CALLED.items() if number in message]
-    return Said(names[0] if names else "unsupported")
+    for number, name in _CALLED.items():
+        if number in message:
+            return _read_other(name, message.sub(number))
+    return Said("unsupported")
+
+
+def _read_other(name: str, fields: Fields) -> Said:
+    quoted = fields.sub(_POLL_CONTEXT if name == "poll" else _CONTEXT).text(1) or None
+    match name:
+        case "location":
+            place = {"latitude": fields.double(1), "longitude": fields.double(2)}
+            place |= {"name": fields.text(3), "address": fields.text(4)}
+            return Said(name, fields.text(3) or None, quoted_id=quoted, details=place)
+        case "contact":
+            return Said(name, fields.text(1), quoted_id=quoted, details={"vcard": fields.text(16)})
+        case "poll":
+            options = [option.text(1) for option in fields.subs(3)]
+            poll = {"options": options, "selectable": fields.integer(4)}
+            return Said(name, fields.text(2), quoted_id=quoted, details=poll)
+        case _:
+            return Said(name, quoted_id=quoted)
+
+
+def _mentions(context: Fields) -> dict[str, Any]:
+    mentioned = [raw.decode() for raw in context.all_bytes(15)]
+    return {"mentions": mentioned} if mentioned else {}
 
 
 def _read_protocol(protocol: Fields) -> Said:

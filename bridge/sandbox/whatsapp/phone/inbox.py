@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 import anyio
 import msgspec
@@ -39,6 +40,7 @@ class Message(Entry, frozen=True, tag="message"):
         sender, sender_number: who wrote it; `sender` has the device.
         text: text, caption or emoji.
         target_id: what a reaction, edit or revoke is about.
+        details: what else the kind says: `mentions`, a place, a contact card, a poll.
     """
 
     id: str
@@ -52,6 +54,7 @@ class Message(Entry, frozen=True, tag="message"):
     quoted_id: str | None = None
     target_id: str | None = None
     media: MediaNote | None = None
+    details: dict[str, Any] = {}
 
 
 class Receipt(Entry, frozen=True, tag="receipt"):

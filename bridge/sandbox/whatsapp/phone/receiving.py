@@ -109,6 +109,7 @@ class Receiver:
                 quoted_id=said.quoted_id,
                 target_id=said.target_id,
                 media=said.media,
+                details=said.details,
             )
         )
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import secrets
 import time
+import zlib
 
 from bridge.sandbox.whatsapp.codec.nodes import LID_SERVER, PHONE_SERVER, Attrs, Node
 from bridge.sandbox.whatsapp.server.directory import Directory
@@ -50,6 +52,60 @@ class Groups:
         self._announce(group, actor, change)
         group.members = [n for n in group.members if n not in {each.number for each in gone}]
 
+    def describe_as(self, group: Group, actor: Account, text: str, id_: str) -> None:
+        """Change the description; an empty one takes it away."""
+        group.description, group.description_id = text, id_ if text else ""
+        group.description_at = int(time.time())
+        body = [Node("body", {}, text.encode())] if text else [Node("delete")]
+        self._announce(group, actor, Node("description", {"id": id_}, body))
+
+    def restrict(self, group: Group, actor: Account, change: str) -> None:
+        """`announcement`, `not_announcement`, `locked` or `unlocked`."""
+        if change in ("locked", "unlocked"):
+            group.locked = change == "locked"
+        else:
+            group.announce = change == "announcement"
+        self._announce(group, actor, Node(change))
+
+    def promote(self, group: Group, actor: Account, accounts: list[Account]) -> None:
+        """Make members admins."""
+        new = [a for a in accounts if a.number in group.members and not group.is_admin(a.number)]
+        group.admins += [each.number for each in new]
+        if new:
+            members = [self._member(group, each) for each in new]
+            self._announce(group, actor, Node("promote", {}, members))
+
+    def demote(self, group: Group, actor: Account, accounts: list[Account]) -> None:
+        """Make admins plain members."""
+        old = [each for each in accounts if each.number in group.admins]
+        group.admins = [n for n in group.admins if n not in {each.number for each in old}]
+        if old:
+            members = [self._member(group, each) for each in old]
+            self._announce(group, actor, Node("demote", {}, members))
+
+    def invite(self, group: Group, *, fresh: bool) -> str:
+        """Code of the link to join; a fresh one makes the old worthless."""
+        if fresh or not group.invite:
+            group.invite = secrets.token_urlsafe(16)
+        return group.invite
+
+    def set_picture(self, group: Group, actor: Account, picture: bytes) -> None:
+        """Change the picture."""
+        group.picture = picture
+        for device in self._directory.member_devices(group):
+            attrs: Attrs = {
+                "from": group.jid,
+                "type": "picture",
+                "id": self._directory.next_id(),
+                "t": int(time.time()),
+            }
+            change: Attrs = {
+                "jid": group.jid,
+                "id": str(zlib.crc32(picture)),
+                "author": actor.jid(_server(group)),
+            }
+            self._post.deliver(device, Node("notification", attrs, [Node("set", change)]))
+
     def describe(self, group: Group) -> Node:
         """The `<group>` that a client gets when it asks."""
         owner = self._directory.accounts.get(group.owner)
@@ -69,8 +125,21 @@ class Groups:
                 "p_v_id": "1",
                 "a_v_id": "1",
             },
-            [self._member(group, member) for member in members],
+            [*self._features(group), *(self._member(group, member) for member in members)],
         )
+
+    @staticmethod
+    def _features(group: Group) -> list[Node]:
+        features = []
+        if group.announce:
+            features.append(Node("announcement"))
+        if group.locked:
+            features.append(Node("locked"))
+        if group.description:
+            attrs: Attrs = {"id": group.description_id, "t": group.description_at}
+            body = Node("body", {}, group.description.encode())
+            features.append(Node("description", attrs, [body]))
+        return features
 
     def _member(self, group: Group, account: Account) -> Node:
         attrs: Attrs = {"jid": account.jid(_server(group))}
@@ -80,6 +149,8 @@ class Groups:
             attrs["lid"] = account.lid
         if account.number == group.owner:
             attrs["type"] = "superadmin"
+        elif account.number in group.admins:
+            attrs["type"] = "admin"
         return Node("participant", attrs)
 
     def _announce(self, group: Group, actor: Account, change: Node) -> None:

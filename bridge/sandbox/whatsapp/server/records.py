@@ -105,7 +105,13 @@ class Account:
 
 @dataclass(slots=True)
 class Group:
-    """A group; ``members`` and ``owner`` are numbers, ``addressing`` is `lid` or `pn`."""
+    """A group; ``members``, ``owner`` and ``admins`` are numbers, ``addressing`` is `lid` or `pn`.
+
+    Attributes:
+        announce: only admins may write.
+        locked: only admins may change what is said about the group.
+        invite: code of the link to join; empty until somebody asks for it.
+    """
 
     id: str
     subject: str
@@ -114,6 +120,18 @@ class Group:
     addressing: str = LID_SERVER
     created_at: int = field(default_factory=lambda: int(time.time()))
     subject_at: int = field(default_factory=lambda: int(time.time()))
+    admins: list[str] = field(default_factory=list)
+    description: str = ""
+    description_id: str = ""
+    description_at: int = 0
+    announce: bool = False
+    locked: bool = False
+    invite: str = ""
+    picture: bytes = b""
+
+    def is_admin(self, number: str) -> bool:
+        """Whether somebody may change who is in it."""
+        return number == self.owner or number in self.admins
 
     @property
     def jid(self) -> JID:

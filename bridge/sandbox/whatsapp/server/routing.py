@@ -65,6 +65,8 @@ class Router:
             group = self._directory.group(to)
             if group is None:
                 return 404
+            if group.announce and not group.is_admin(sender.number):
+                return 403
             return None if sender.number in group.members else 403
         return None if self._directory.account(to) else 404
 

@@ -22,6 +22,7 @@ def register(table: RequestTable) -> None:
     table.add("blocklist", "get", "", "list", handler=_block_list)
     table.add("blocklist", "set", "item", handler=_block)
     table.add("w:profile:picture", "get", "picture", handler=_picture)
+    table.add("w:profile:picture", "set", "picture", handler=_set_picture)
     table.add("status", "set", "status", handler=_set_about)
 
 
@@ -97,6 +98,22 @@ def _picture(request: Request) -> Answer:
         "direct_path": path,
     }
     return Answer([Node("picture", attrs)])
+
+
+def _set_picture(request: Request) -> Answer:
+    data, target = request.child.data(), request.node.jid("target")
+    if not data.startswith(b"\xff\xd8\xff"):
+        raise RequestRefused(406, "not-acceptable")
+    if target is not None and target.is_group:
+        group = request.services.directory.group(target)
+        if group is None or request.account.number not in group.members:
+            raise RequestRefused(403, "forbidden")
+        if group.locked and not group.is_admin(request.account.number):
+            raise RequestRefused(403, "forbidden")
+        request.services.groups.set_picture(group, request.account, data)
+    else:
+        request.account.picture = data
+    return Answer([Node("picture", {"id": str(zlib.crc32(data))})])
 
 
 def _picture_id(account: Account) -> str:

@@ -18,7 +18,16 @@ def register(table: RequestTable) -> None:
     table.add("w:g2", "get", "participating", handler=_participating)
     table.add("w:g2", "set", "create", handler=_create)
     table.add("w:g2", "set", "subject", handler=_subject)
-    table.add("w:g2", "set", "add", "remove", handler=_participants)
+    table.add("w:g2", "set", "description", handler=_description)
+    table.add(
+        "w:g2",
+        "set",
+        *("announcement", "not_announcement", "locked", "unlocked"),
+        handler=_restrict,
+    )
+    table.add("w:g2", "get", "invite", handler=_invite)
+    table.add("w:g2", "set", "invite", handler=_invite)
+    table.add("w:g2", "set", "add", "remove", "promote", "demote", handler=_participants)
     table.add("w:g2", "set", "leave", handler=_leave)
 
 
@@ -50,23 +59,61 @@ def _create(request: Request) -> Answer:
     return Answer([request.services.groups.describe(group)])
 
 
-def _subject(request: Request) -> Answer:
+def _changeable(request: Request) -> Group:
     group = _group(request)
+    if group.locked and not group.is_admin(request.account.number):
+        raise RequestRefused(403, "forbidden")
+    return group
+
+
+def _administered(request: Request) -> Group:
+    group = _group(request)
+    if not group.is_admin(request.account.number):
+        raise RequestRefused(403, "forbidden")
+    return group
+
+
+def _description(request: Request) -> Answer:
+    group, child = _changeable(request), request.child
+    if child.get("prev") != group.description_id:
+        raise RequestRefused(409, "conflict")
+    body = child.child("body")
+    text = body.data().decode(errors="replace") if body else ""
+    request.services.groups.describe_as(group, request.account, text, child.get("id"))
+    return Answer()
+
+
+def _restrict(request: Request) -> Answer:
+    group = _administered(request)
+    request.services.groups.restrict(group, request.account, request.child.tag)
+    return Answer()
+
+
+def _invite(request: Request) -> Answer:
+    fresh = request.node.get("type") == "set"
+    code = request.services.groups.invite(_administered(request), fresh=fresh)
+    return Answer([Node("invite", {"code": code})])
+
+
+def _subject(request: Request) -> Answer:
+    group = _changeable(request)
     subject = request.child.data().decode(errors="replace")
     request.services.groups.rename(group, request.account, subject)
     return Answer()
 
 
 def _participants(request: Request) -> Answer:
-    group = _group(request)
-    if group.owner != request.account.number:
-        raise RequestRefused(403, "forbidden")
+    group = _administered(request)
     accounts, unknown = _named(request)
     server = LID_SERVER if group.addressing == LID_SERVER else PHONE_SERVER
-    if request.child.tag == "add":
-        request.services.groups.add(group, request.account, accounts)
-    else:
-        request.services.groups.remove(group, request.account, accounts)
+    groups = request.services.groups
+    change = {
+        "add": groups.add,
+        "remove": groups.remove,
+        "promote": groups.promote,
+        "demote": groups.demote,
+    }[request.child.tag]
+    change(group, request.account, accounts)
     done = [Node("participant", {"jid": each.jid(server)}) for each in accounts]
     return Answer([Node(request.child.tag, {}, done + unknown)])
 
