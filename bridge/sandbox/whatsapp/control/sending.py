@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import mimetypes
+from typing import TypeVar
 
 from bridge.sandbox.whatsapp.codec.nodes import JID
 from bridge.sandbox.whatsapp.control.bodies import ControlError, NewMessage
@@ -18,6 +19,15 @@ from bridge.sandbox.whatsapp.phone.content import (
     revoke_content,
     text_content,
 )
+from bridge.sandbox.whatsapp.phone.kinds import (
+    Manner,
+    buttons_content,
+    contact_content,
+    disappearing_content,
+    location_content,
+    poll_content,
+    vote_content,
+)
 from bridge.sandbox.whatsapp.phone.phone import Phone
 
 _DEFAULT_MIME_TYPES = {
@@ -25,15 +35,16 @@ _DEFAULT_MIME_TYPES = {
     "video": "video/mp4",
     "audio": "audio/ogg; codecs=opus",
     "document": "application/octet-stream",
+    "sticker": "image/webp",
 }
-_NOT_YET = ("sticker", "location", "contact", "poll")
+_MAX_SELECTABLE = 12
+_T = TypeVar("_T")
 
 
 def send(phone: Phone, body: NewMessage) -> str:
     """Send a message; gives its id.
 
-    :raises ControlError: 400 for a bad body, 404 for an unknown message, 501 for a kind that is
-        not simulated yet.
+    :raises ControlError: 400 for a bad body, 404 for an unknown message.
     """
     to = body.group or body.to
     if not to:
@@ -43,27 +54,79 @@ def send(phone: Phone, body: NewMessage) -> str:
 
 
 def _content(phone: Phone, chat: JID, body: NewMessage) -> Content:
+    if body.type in ("reaction", "edit", "revoke", "poll_vote"):
+        return _about_another(phone, chat, body)
     quote = _known(phone, body.quoted_id, "quoted_id") if body.quoted_id else None
+    manner = Manner(
+        mentions=tuple(phone.chat_of(each) for each in body.mentions),
+        forwarded=body.forwarded,
+        disappears_after_s=body.disappears_after_s,
+        view_once=body.view_once,
+    )
     if body.type == "text":
-        return text_content(_text(body), quote)
+        return manner.put_on(text_content(_text(body), quote))
     if body.type in MEDIA_TYPES:
-        return _media(phone, body, quote)
-    if body.type in ("reaction", "edit", "revoke"):
-        target = _known(phone, body.target_id, "target_id")
-        from_me = phone.state.known[target.id].from_me
-        if body.type == "reaction":
-            emoji = body.text or ""
-            return reaction_content(chat, target, target_from_me=from_me, emoji=emoji)
-        if not from_me:
-            raise ControlError(409, "not_own_message", f"Only an own message has a {body.type}.")
-        if body.type == "edit":
-            return edit_content(chat, target, _text(body))
-        return revoke_content(chat, target)
-    if body.type in _NOT_YET:
-        raise ControlError(
-            501, "not_simulated", f"Messages of type {body.type} are not simulated yet."
-        )
-    raise ControlError(400, "bad_request", f"There is no message type {body.type!r}.")
+        return manner.put_on(_media(phone, body, quote))
+    if body.type == "disappearing":
+        return disappearing_content(body.disappears_after_s or 0)
+    manner = Manner(
+        quote, manner.mentions, manner.forwarded, manner.disappears_after_s, manner.view_once
+    )
+    return manner.put_on(_other_kind(body))
+
+
+def _about_another(phone: Phone, chat: JID, body: NewMessage) -> Content:
+    target = _known(phone, body.target_id, "target_id")
+    from_me = phone.state.known[target.id].from_me
+    if body.type == "reaction":
+        return reaction_content(chat, target, target_from_me=from_me, emoji=body.text or "")
+    if body.type == "poll_vote":
+        try:
+            group = phone.server.directory.group(chat)
+            voter = phone.device.jid(group.addressing if group else chat)
+            return vote_content(chat, target, voter, body.options, poll_from_me=from_me)
+        except ValueError as error:
+            raise ControlError(409, "no_poll", "Only a poll can be voted in.") from error
+    if body.type == "edit" and from_me:
+        return edit_content(chat, target, _text(body))
+    if body.type == "revoke" and (from_me or chat.is_group):
+        return revoke_content(chat, target, own=from_me)
+    raise ControlError(409, "not_own_message", f"Only an own message has a {body.type}.")
+
+
+def _other_kind(body: NewMessage) -> Content:
+    match body.type:
+        case "location":
+            return location_content(
+                _given(body.latitude, "latitude"),
+                _given(body.longitude, "longitude"),
+                name=body.name,
+                address=body.address,
+                live=body.live,
+            )
+        case "contact" if body.contacts:
+            return contact_content([(card.name, card.number) for card in body.contacts])
+        case "poll" if body.options and 0 <= body.selectable <= _MAX_SELECTABLE:
+            return poll_content(_text(body), body.options, body.selectable)
+        case "buttons" if body.options:
+            return buttons_content(_text(body), body.options)
+        case "contact" | "poll" | "buttons":
+            needed = "contacts" if body.type == "contact" else "options"
+            raise ControlError(400, "bad_request", f"`{needed}` is missing or empty.")
+        case "raw":
+            try:
+                raw = base64.b64decode(_given(body.message_base64, "message_base64"), validate=True)
+            except binascii.Error as error:
+                raise ControlError(400, "bad_request", "`message_base64` is not base64.") from error
+            return Content(raw)
+        case _:
+            raise ControlError(400, "bad_request", f"There is no message type {body.type!r}.")
+
+
+def _given(value: _T | None, name: str) -> _T:
+    if value is None:
+        raise ControlError(400, "bad_request", f"`{name}` is missing.")
+    return value
 
 
 def _text(body: NewMessage) -> str:
