@@ -59,7 +59,7 @@ def upload(client: bytes, order: UploadMedia) -> Uploaded:
         try:
             raw: bytes = gocode.Upload(
                 client,
-                ctypes.cast(view, ctypes.c_char_p),
+                ctypes.c_char_p(ctypes.addressof(view)),  # `cast` would keep a reference
                 size_bytes,
                 _TYPES[order.kind].value,
             )
