@@ -91,6 +91,15 @@ class SimulatorClient:
         """Any message of ``POST /phones/{number}/messages``; gives its id."""
         return str(self._call("POST", f"/phones/{number}/messages", message)["id"])
 
+    def call(self, number: str, to: str, *, video: bool = False) -> str:
+        """Let it ring at a number, or in a group; gives the call's id."""
+        return str(self._call("POST", f"/phones/{number}/calls", {"to": to, "video": video})["id"])
+
+    def end_call(self, number: str, to: str, call: str, reason: str = "") -> None:
+        """Hang up."""
+        body = {"to": to, "reason": reason}
+        self._call("POST", f"/phones/{number}/calls/{call}/end", body)
+
     def inbox(self, number: str, after: int = 0, wait_s: float = 0) -> list[Json]:
         """What a phone got after an entry; waits up to `wait_s` for the next."""
         query = {"after": after, "wait_s": wait_s}
@@ -175,7 +184,7 @@ class SimulatorClient:
         return str(self._call("POST", "/groups", body)["jid"])
 
     def change_group(self, jid: str, **changes: object) -> Json:
-        """`subject`, `add`, `remove`."""
+        """`subject`, `add`, `remove`, `promote`, … (`bodies.GroupChange`)."""
         return self._call("PATCH", f"/groups/{jid}", changes)
 
     def start_fault(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import msgspec
@@ -10,6 +11,7 @@ from aiohttp import web
 
 from bridge.sandbox.whatsapp.control import answers, bodies
 from bridge.sandbox.whatsapp.control.bodies import ControlError, parse, parse_number
+from bridge.sandbox.whatsapp.control.group_changes import change_group
 from bridge.sandbox.whatsapp.control.qr_image import QrImageUnreadable, qr_text
 from bridge.sandbox.whatsapp.control.sending import send
 from bridge.sandbox.whatsapp.crypto.ciphers import CipherError
@@ -17,7 +19,7 @@ from bridge.sandbox.whatsapp.crypto.device_identity import QrUnreadable
 from bridge.sandbox.whatsapp.crypto.media_cipher import decrypt_media
 from bridge.sandbox.whatsapp.phone.link_code import WrongCode
 from bridge.sandbox.whatsapp.phone.phone import Phone, UnknownRecipient
-from bridge.sandbox.whatsapp.server.records import Group
+from bridge.sandbox.whatsapp.server.records import Account, Group
 from bridge.sandbox.whatsapp.simulator import LinkingRefused, Simulator, past_address
 
 _MAX_WAIT_S = 60.0
@@ -47,6 +49,8 @@ def control_app(simulator: Simulator) -> web.Application:
             web.get(f"{one}/media/{{id}}", control.media),
             web.post(f"{one}/read", control.read),
             web.post(f"{one}/typing", control.typing),
+            web.post(f"{one}/calls", control.call),
+            web.post(f"{one}/calls/{{id}}/end", control.end_call),
             web.post(f"{one}/history", control.history),
             web.post(f"{one}/contacts", control.add_contact),
             web.get("/groups", control.list_groups),
@@ -220,6 +224,34 @@ class _Control:
         phone.show_typing(phone.chat_of(body.to), body.state)
         return _json({})
 
+    async def call(self, request: web.Request) -> web.Response:
+        """Let it ring at a person, or in a group."""
+        body = parse(await request.read(), bodies.NewCall)
+        phone = self._phone(request)
+        id_ = secrets.token_hex(16).upper()
+        calls = self._simulator.server.calls
+        calls.ring(phone.account, self._called(phone, body.to), id_, video=body.video)
+        self._changed()
+        return _json({"id": id_}, 201)
+
+    async def end_call(self, request: web.Request) -> web.Response:
+        """Hang up."""
+        body = parse(await request.read(), bodies.CallEnd)
+        phone = self._phone(request)
+        called = self._called(phone, body.to)
+        id_ = request.match_info["id"]
+        self._simulator.server.calls.end(phone.account, called, id_, body.reason)
+        self._changed()
+        return _json({})
+
+    def _called(self, phone: Phone, to: str) -> Account | Group:
+        directory = self._simulator.server.directory
+        chat = phone.chat_of(to)
+        called = directory.group(chat) or directory.account(chat)
+        if called is None:
+            raise ControlError(404, "unknown_recipient", f"There is no phone {to}.")
+        return called
+
     async def history(self, request: web.Request) -> web.Response:
         """Set what the next history sync contains."""
         body = parse(await request.read(), bodies.NewHistory)
@@ -270,12 +302,8 @@ class _Control:
         """Subject and members."""
         body = parse(await request.read(), bodies.GroupChange)
         group = self._group(request)
-        owner = self._named(group.owner).account
-        groups = self._simulator.server.groups
-        if body.subject is not None:
-            groups.rename(group, owner, body.subject)
-        groups.add(group, owner, [phone.account for phone in self._all_named(body.add)])
-        groups.remove(group, owner, [phone.account for phone in self._all_named(body.remove)])
+        actor = self._named(body.actor or group.owner).account
+        change_group(self._simulator.server.groups, group, actor, body, self._accounts)
         self._changed()
         return _json(answers.group_json(group))
 
@@ -322,6 +350,9 @@ class _Control:
         if phone is None:
             raise ControlError(404, "unknown_phone", f"There is no phone {number}.")
         return phone
+
+    def _accounts(self, numbers: Sequence[str]) -> list[Account]:
+        return [phone.account for phone in self._all_named(numbers)]
 
     def _all_named(self, numbers: Sequence[str]) -> list[Phone]:
         return [self._named(number) for number in numbers]

@@ -15,6 +15,7 @@ from bridge.sandbox.whatsapp.network.anchors import Anchors
 from bridge.sandbox.whatsapp.network.http import Request, Response
 from bridge.sandbox.whatsapp.network.listener import Listener
 from bridge.sandbox.whatsapp.network.websocket import WebSocket
+from bridge.sandbox.whatsapp.server.calls import Calls
 from bridge.sandbox.whatsapp.server.directory import Directory
 from bridge.sandbox.whatsapp.server.faults import Faults
 from bridge.sandbox.whatsapp.server.groups import Groups
@@ -46,6 +47,7 @@ class ChatServer:
         self.post = PostOffice()
         self.router = Router(self.directory, self.post)
         self.groups = Groups(self.directory, self.post)
+        self.calls = Calls(self.directory, self.post)
         self.linking = Linking(self.directory, self.post)
         self.sessions: set[Session] = set()
         self.listener = Listener(anchors.tls, on_websocket=self._connection, on_http=self._http)

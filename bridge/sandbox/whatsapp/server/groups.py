@@ -67,6 +67,11 @@ class Groups:
             group.announce = change == "announcement"
         self._announce(group, actor, Node(change))
 
+    def set_timer(self, group: Group, actor: Account, seconds: int) -> None:
+        """New messages disappear after a while; 0 = no more."""
+        change = Node("ephemeral", {"expiration": seconds}) if seconds else Node("not_ephemeral")
+        self._announce(group, actor, change)
+
     def promote(self, group: Group, actor: Account, accounts: list[Account]) -> None:
         """Make members admins."""
         new = [a for a in accounts if a.number in group.members and not group.is_admin(a.number)]
