@@ -43,7 +43,7 @@ from bridge.events import (
     Signal,
     SpooledEvent,
 )
-from bridge.ids import GROUP_SERVER, PHONE_SERVER, CommandId, Jid, server_of
+from bridge.ids import GROUP_SERVER, PHONE_SERVER, CommandId, Jid, is_group, server_of
 from bridge.orders import (
     AskGroup,
     DownloadMedia,
@@ -338,7 +338,7 @@ class Connection:
         except CommandError:
             return outcome.SESSION_OVER.of(job.command_id)
         except RequestFailed as error:
-            return outcome.refusal_of(str(error)).of(job.command_id)
+            return outcome.refusal_of(str(error), in_group=is_group(job.to)).of(job.command_id)
         finally:
             self._turns.end_send()
         self._tell_lid_of(job.to)

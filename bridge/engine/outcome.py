@@ -49,7 +49,8 @@ SESSION_OVER = Refusal(
 BUSY = Refusal("engine_busy", "Too many messages are waiting to be sent.", retryable=True)
 NOT_ON_WHATSAPP = Refusal("recipient_not_on_whatsapp", "This number is not on WhatsApp.")
 GROUP_UNAVAILABLE = Refusal(
-    "group_unavailable", "The group does not exist, or the account is not in it."
+    "group_unavailable",
+    "The group does not exist, or the account is not in it or may not write to it.",
 )
 TIMELOCK = Refusal(
     "reachout_timelock",
@@ -77,10 +78,13 @@ _BEFORE_SENDING = re.compile(
 _DISCONNECTED = re.compile(r"websocket (not connected|disconnected before)")
 
 
-def refusal_of(error: str) -> Refusal:
+def refusal_of(error: str, *, in_group: bool = False) -> Refusal:
     """Sort a sentence of whatsmeow's `SendMessage`."""
     if found := _SERVER_ERROR.search(error):
-        return _of_server_error(int(found[1]))
+        status = int(found[1])
+        if in_group and status in (403, 404, 420):
+            return GROUP_UNAVAILABLE
+        return _of_server_error(status)
     if "no LID found" in error:
         return NOT_ON_WHATSAPP
     if "not participating in that group" in error or "group does not exist" in error:

@@ -115,9 +115,21 @@ def _check_numbers(client: NewClient, order: CheckNumbers) -> list[dict[str, Any
     for number in order.numbers:
         answer = found.get(number)
         jid = None if answer is None else translate.jid(answer.JID)
-        lid = None if jid is None else _lid_of(client, jid)
-        result.append({"number": number, "jid": jid, "lid": lid})
+        result.append({"number": number, **_both_addresses(client, jid, number)})
     return result
+
+
+def _both_addresses(client: NewClient, jid: Jid | None, number: str) -> dict[str, Jid | None]:
+    """WhatsApp names people by LID now; with the answer it tells whose number that is."""
+    if jid is None:
+        return {"jid": None, "lid": None}
+    if server_of(jid) != LID_SERVER:
+        return {"jid": jid, "lid": _lid_of(client, jid)}
+    try:
+        phone = translate.jid(client.get_pn_from_lid(address_of(jid)))
+    except GetJIDFromStoreError:
+        phone = None
+    return {"jid": phone or Jid(f"{number}@{PHONE_SERVER}"), "lid": jid}
 
 
 def _lid_of(client: NewClient, jid: Jid) -> Jid | None:

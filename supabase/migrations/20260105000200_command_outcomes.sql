@@ -9,31 +9,55 @@ create function whatsapp_private.apply_message_change(p_command public.commands)
 language plpgsql
 set search_path = ''
 as $$
+declare
+  own_jid constant text := (
+    select instance_id from public.integration_accounts where id = p_command.integration_account_id
+  );
 begin
+  -- by this clock, not WhatsApp's seconds: of two changes in one second the later one wins
   case p_command.type
     when 'edit' then
-      update public.messages
-      set conteudo = p_command.payload ->> 'text',
-        mentions = array(select jsonb_array_elements_text(coalesce(p_command.payload -> 'mentions', '[]'))),
-        edited_at = coalesce((p_command.result ->> 'timestamp')::timestamptz, clock_timestamp())
-      where id = p_command.target_message_id and revoked_at is null;
-      update public.conversations as kept
-      set ultima_mensagem = whatsapp_private.preview_of(message.tipo, message.conteudo)
-      from public.messages as message
-      where message.id = p_command.target_message_id
-        and kept.id = message.conversation_id
-        and kept.ultima_mensagem_em = message.sent_at;
+      perform whatsapp_private.edit_message(
+        p_command.target_message_id, p_command.payload ->> 'text',
+        array(select jsonb_array_elements_text(coalesce(p_command.payload -> 'mentions', '[]'))), clock_timestamp()
+      );
     when 'revoke' then
-      update public.messages
-      set revoked_at = coalesce((p_command.result ->> 'timestamp')::timestamptz, clock_timestamp())
-      where id = p_command.target_message_id and revoked_at is null;
+      perform whatsapp_private.revoke_message(p_command.target_message_id, own_jid, clock_timestamp());
     else
-      null;
+      perform whatsapp_private.keep_reaction(
+        p_command.target_message_id, null, own_jid, p_command.payload ->> 'emoji', clock_timestamp()
+      );
   end case;
 end
 $$;
 comment on function whatsapp_private.apply_message_change(public.commands) is
   'An edit, revoke or react was taken by WhatsApp: so it is in the rows.';
+
+create function whatsapp_private.renumber_changed_message() returns trigger
+language plpgsql security definer
+set search_path = ''
+as $$
+begin
+  with counter as (
+    update whatsapp_private.message_counters as counter
+    set last_seq = counter.last_seq + 1
+    where counter.integration_account_id = new.integration_account_id
+    returning counter.last_seq
+  )
+  update public.messages set seq = counter.last_seq from counter where id = new.target_message_id;
+  return null;
+end
+$$;
+comment on function whatsapp_private.renumber_changed_message() is
+  'Trigger: whoever catches up by seq gets messages that were edited or deleted. At the end of the transaction, because a batch of events hands out its numbers itself.';
+create constraint trigger changed_messages_get_new_numbers
+  after update of status on public.commands
+  deferrable initially deferred
+  for each row when (
+    new.type in ('edit', 'revoke') and new.status = 'done' and old.status <> 'done'
+    and new.target_message_id is not null
+  )
+  execute function whatsapp_private.renumber_changed_message();
 
 -- security definer: a member who cancels a command may not write messages
 create function whatsapp_private.settle_command() returns trigger
