@@ -2,110 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
-import os
-import secrets
-import signal
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import anyio
-import httpx
 import pytest
 
 from bridge.sandbox.stack import StackInfo
-from tests.acceptance.conftest import Frontend, Linked, Row, link, until
-from tests.fixtures.bridge import BridgeProcess, running_bridge
-from tests.fixtures.simulator import Simulator
-from tests.unit.media.makers import film, picture, sound
+from tests.acceptance.conftest import Frontend, Linked, Row, until
+from tests.acceptance.files import (
+    BUCKET,
+    got,
+    put,
+    receive,
+    sample,
+    send,
+    sha256,
+    stored_bytes,
+    until_file,
+)
+from tests.unit.media.makers import sound
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
-BUCKET = "whatsapp-media"
-
-
-def sample(kind: str, folder: Path) -> tuple[bytes, str]:
-    """A file of a kind that no other test has, and its type."""
-    match kind:
-        case "image":
-            size = (64 + secrets.randbelow(64), 32 + secrets.randbelow(64))
-            return picture("JPEG", size=size), "image/jpeg"
-        case "sticker":
-            return picture("WEBP", size=(512, 512), quality=1 + secrets.randbelow(99)), "image/webp"
-        case "video":
-            return film(folder / "film.mp4").read_bytes() + os.urandom(8), "video/mp4"
-        case "audio":
-            path = sound(folder / "sound.ogg", codec="libopus", container="ogg", rate=48_000)
-            return path.read_bytes() + os.urandom(8), "audio/ogg"
-        case _:
-            return b"%PDF-1.4\n" + os.urandom(2000), "application/pdf"
-
-
-def sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
-async def stored_bytes(frontend: Frontend, attachment: Row) -> bytes:
-    """As a browser gets it: a signed URL, and no key."""
-    bucket = frontend.client.storage.from_(attachment["bucket"])
-    signed = await bucket.create_signed_url(attachment["path"], 60)
-    async with httpx.AsyncClient() as http:
-        answer = await http.get(str(signed["signedURL"]))
-    assert answer.is_success, answer.text
-    return answer.content
-
-
-async def until_file(
-    frontend: Frontend, message: str, status: str = "stored", *, within_s: float = 30
-) -> Row:
-    rows = await until(
-        lambda: frontend.rows("attachments", message_id=message),
-        lambda rows: rows and rows[0]["status"] == status,
-        within_s=within_s,
-    )
-    (row,) = rows
-    return row
-
-
-async def receive(linked: Linked, kind: str, data: bytes, **more: Any) -> Row:
-    """A customer sends a file; gives its message row."""
-    id_ = await anyio.to_thread.run_sync(
-        lambda: linked.simulator.send_media(linked.customer, linked.number, kind, data, **more)
-    )
-    return await linked.frontend.until_message(
-        integration_account_id=linked.account, whatsapp_message_id=id_
-    )
-
-
-async def put(linked: Linked, data: bytes, name: str, mime_type: str) -> str:
-    """A frontend uploads what it wants to send; gives the path."""
-    workspace = linked.frontend.tenant.workspace_id
-    path = f"{workspace}/{linked.account}/outgoing/{secrets.token_hex(6)}/{name}"
-    bucket = linked.frontend.client.storage.from_(BUCKET)
-    await bucket.upload(path, data, {"content-type": mime_type})
-    return path
-
-
-async def send(linked: Linked, payload: Row, *, within_s: float = 30) -> Row:
-    """Insert the command and wait until it is final."""
-    payload = {"to": f"+{linked.customer}", **payload}
-    command = await linked.frontend.insert_command(linked.account, "send", payload)
-    return await linked.frontend.until_command(command, within_s=within_s)
-
-
-async def got(linked: Linked, command: Row) -> tuple[Row, bytes]:
-    """What the customer's phone has of a send: the inbox's entry and the decrypted file."""
-    assert command["status"] == "done", command
-    id_ = command["result"]["whatsapp_message_id"]
-
-    def look() -> tuple[Row, bytes]:
-        entry = linked.simulator.wait_for(
-            linked.customer, lambda e: e["kind"] == "message" and e["id"] == id_
-        )
-        return entry, linked.simulator.media(linked.customer, id_)
-
-    return await anyio.to_thread.run_sync(look)
 
 
 @pytest.mark.parametrize("kind", ["image", "video", "audio", "document", "sticker"])
@@ -294,46 +211,3 @@ async def test_a_file_that_whatsapp_lost_is_expired(linked: Linked, tmp_path: Pa
     message = await receive(linked, "image", data, mime_type=mime_type, lost=True)
     file = await until_file(linked.frontend, message["id"], "expired")
     assert (file["path"], file["error"]) == (None, "WhatsApp no longer has the file.")
-
-
-class TestKills:
-    @pytest.fixture
-    def bridge(self, shared_environment: dict[str, str], tmp_path: Path) -> Iterator[BridgeProcess]:
-        with running_bridge(shared_environment, tmp_path / "disk") as process:
-            yield process
-
-    async def test_a_file_survives_the_death_of_its_engine_and_of_the_bridge(
-        self,
-        bridge: BridgeProcess,
-        frontend: Frontend,
-        simulator: Simulator,
-        stack: StackInfo,
-        tmp_path: Path,
-    ) -> None:
-        linked = await link(frontend, simulator)
-        files = {}
-        stack.faults.hang(for_s=60, prefix="/storage/v1")
-        before = stack.faults.requests_spoiled
-        try:
-            for _ in range(3):
-                data, mime_type = sample("document", tmp_path)
-                message = await receive(linked, "document", data, mime_type=mime_type)
-                files[message["id"]] = data
-            with anyio.fail_after(20):
-                while stack.faults.requests_spoiled == before:
-                    await anyio.sleep(0.02)
-            for engine in bridge.engines():
-                if "engine" in " ".join(engine.cmdline()):
-                    engine.kill()
-            bridge.stop(signal.SIGKILL)
-        finally:
-            stack.faults.heal()
-        bridge.start()
-        await frontend.until_account(linked.account, "connected", within_s=30)
-        for id_, data in files.items():
-            file = await until_file(frontend, id_)
-            assert await stored_bytes(frontend, file) == data
-
-
-def test_the_samples_are_what_they_say(tmp_path: Path) -> None:
-    assert io.BytesIO(sample("image", tmp_path)[0]).read(2) == b"\xff\xd8"

@@ -78,6 +78,7 @@ class NewMessage(Body, frozen=True):
     quoted_id: str | None = None
     target_id: str | None = None
     garbled: bool = False
+    lost: bool = False  # the media host has the file no more
     mentions: list[str] = []
     forwarded: bool = False
     view_once: bool = False

@@ -152,9 +152,12 @@ def _media(phone: Phone, body: NewMessage, quote: Quote | None) -> Content:
     except binascii.Error as error:
         raise ControlError(400, "bad_request", "`media_base64` is not base64.") from error
     guessed = mimetypes.guess_type(body.file_name or "")[0]
+    uploaded = phone.server.media.add(data, body.type)
+    if body.lost:
+        phone.server.media.lose(uploaded.direct_path)
     return media_content(
         body.type,
-        phone.server.media.add(data, body.type),
+        uploaded,
         mime_type=body.mime_type or guessed or _DEFAULT_MIME_TYPES[body.type],
         caption=body.caption,
         file_name=body.file_name,

@@ -65,6 +65,14 @@ class MediaHost:
         file = self._directory / name
         return file.read_bytes() if name and file.is_file() else None
 
+    def lose(self, path: str) -> None:
+        """Delete a blob, as WhatsApp does after some weeks."""
+        name = path.partition("?")[0].rsplit("/", 1)[-1]
+        if self._directory:
+            (self._directory / name).unlink(missing_ok=True)
+        elif (blob := self._blobs.pop(name, None)) is not None:
+            self._size_bytes -= len(blob)
+
     def add(self, plaintext: bytes, kind: str) -> Uploaded:
         """Encrypt a file under a new key and keep it."""
         key = os.urandom(KEY_BYTES)
