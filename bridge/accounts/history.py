@@ -26,7 +26,7 @@ CALL_MESSAGES = 500
 CALL_CHATS = 60
 # After 100 percent names may follow; without them the phone may still be at it, or have been
 # switched off.
-LAST_QUIET_S = 2.0
+LAST_QUIET_S = 3.0
 QUIET_S = 120.0
 
 SENT_NOTHING = "WhatsApp sent no history: the phone may be offline. Link it again to get one."
@@ -150,7 +150,9 @@ class HistoryImport:
                 what="look at the history",
             )
             open_ended = state.sync_status == "running"
-            self._progress = Progress(state.sync_progress, state.sync_progress)
+            # 99 is shown until it is finished: then all of it may be here
+            shown = state.sync_progress
+            self._progress = Progress(100 if shown >= 99 else shown, shown)
         else:
             await linked.wait()
             await until_available(

@@ -1,0 +1,209 @@
+"""What was said before an account was linked, in rows: complete, once, also across a kill."""
+
+from __future__ import annotations
+
+import itertools
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+import psycopg
+import pytest
+
+from bridge.sandbox.stack import StackInfo
+from tests.acceptance.conftest import Frontend, Row, until
+from tests.fixtures.bridge import BridgeProcess, running_bridge
+from tests.fixtures.simulator import Simulator, fresh_number
+
+pytestmark = pytest.mark.anyio
+
+MAYBE_GONE = {"sync_status", "sync_progress", "sync_error"}
+_people = itertools.count(1)
+
+
+@pytest.fixture
+def bridge(shared_environment: dict[str, str], tmp_path: Path) -> Iterator[BridgeProcess]:
+    """One a test: it is killed."""
+    with running_bridge(shared_environment, tmp_path / "disk") as process:
+        yield process
+
+
+def past_chats(chats: int, messages: int, *, days: float = 10) -> list[Row]:
+    """So many messages over so many chats, every tenth a group; nothing before so many days."""
+    now = time.time()
+    found = []
+    number = 0
+    for index in range(chats):
+        count = messages // chats + (index < messages % chats)
+        peer = f"55219{next(_people):08d}@s.whatsapp.net"
+        is_group = index % 10 == 9
+        said = []
+        for place in range(count):
+            number += 1
+            from_me = place % 3 == 2
+            said.append(
+                {
+                    "text": f"message {number} in chat {index}, something of usual length",
+                    "id": f"3A{number:030X}",
+                    "at": now - days * 86400 * (1 - (place + 1) / (count + 1)),
+                    "from_me": from_me,
+                    "sender": peer if is_group and not from_me else None,
+                }
+            )
+        to = f"1203630{index:011d}@g.us" if is_group else peer
+        name = f"Group {index}" if is_group else None
+        found.append({"to": to, "name": name, "unread": index % 3, "messages": said})
+    return found
+
+
+async def paired(frontend: Frontend, simulator: Simulator, account: str, number: str) -> None:
+    """Connect by QR and scan."""
+    await frontend.insert_command(account, "connect", {"method": "qr"})
+    row = await until(
+        lambda: frontend.row("integration_accounts", id=account), lambda row: row["last_qr"]
+    )
+    await anyio.to_thread.run_sync(lambda: simulator.scan(number, row["last_qr"]))
+
+
+async def synchronised(
+    frontend: Frontend, account: str, seen: list[int], *, within_s: float = 60
+) -> Row:
+    """The account's row when its history is done; notes the progress that was shown."""
+
+    async def look() -> Row:
+        row = await frontend.row("integration_accounts", id=account)
+        if row["sync_status"] == "running" and row["sync_progress"] not in seen[-1:]:
+            seen.append(row["sync_progress"])
+        return row
+
+    return await until(look, lambda row: row["sync_status"] == "done", within_s=within_s)
+
+
+def counted(stack: StackInfo, account: str) -> Row:
+    """What is in the tables of an account."""
+    query = """
+        select (select count(*) from messages where integration_account_id = %(a)s) as messages,
+          (
+            select count(distinct (conversation_id, from_me, whatsapp_message_id))
+            from messages where integration_account_id = %(a)s
+          ) as different,
+          (select count(*) from conversations where integration_account_id = %(a)s) as chats,
+          (
+            select count(distinct lead_id) from conversations
+            where integration_account_id = %(a)s and lead_id is not null
+          ) as leads,
+          (
+            select count(*) from messages where integration_account_id = %(a)s and seq > 0
+          ) as numbered
+    """
+    with psycopg.connect(stack.database_url, row_factory=psycopg.rows.dict_row) as connection:
+        row = connection.execute(query, {"a": account}).fetchone()
+    assert row is not None
+    return row
+
+
+async def import_three_accounts(
+    stack: StackInfo,
+    bridge: BridgeProcess,
+    frontend: Frontend,
+    simulator: Simulator,
+    *,
+    chats: int,
+    messages: int,
+    chunks: int,
+    within_s: float,
+) -> dict[str, float]:
+    """The whole story: imported, killed in the middle, delivered again, linked again."""
+    accounts: dict[str, str] = {}
+    history: dict[str, list[Row]] = {}
+    for _ in range(3):
+        number = fresh_number()
+        simulator.add_phone(number, "Shop")
+        account = await frontend.insert_account()
+        accounts[account] = number
+        history[account] = past_chats(chats, messages)
+        await anyio.to_thread.run_sync(
+            lambda n=number, h=history[account]: simulator.history(n, h, chunks=chunks)
+        )
+    expected = {"messages": messages, "different": messages, "chats": chats}
+    expected |= {"numbered": messages, "leads": chats - chats // 10}
+    progress: dict[str, list[int]] = {account: [] for account in accounts}
+    for account, number in accounts.items():
+        await paired(frontend, simulator, account, number)
+        await frontend.until_account(account, "connected", within_s=within_s)
+
+    # killed in the middle, engines and all
+    first = account
+    await until(
+        lambda: anyio.to_thread.run_sync(counted, stack, first),
+        lambda row: row["messages"] > messages // 10,
+        within_s=within_s,
+    )
+    middle = await anyio.to_thread.run_sync(counted, stack, first)
+    for engine in bridge.engines():
+        engine.kill()
+    bridge.stop(signal.SIGKILL)
+    assert middle["messages"] < messages, "it was to be killed in the middle"
+    rest = sum(messages - counted(stack, account)["messages"] for account in accounts)
+    began = time.monotonic()
+    bridge.start()
+    for account in accounts:
+        row = await synchronised(frontend, account, progress[account], within_s=within_s)
+        assert (row["sync_progress"], row["sync_error"]) == (100, None)
+        assert progress[account] == sorted(progress[account]), "progress is monotonic"
+    took_s = time.monotonic() - began
+    for account in accounts:
+        assert await anyio.to_thread.run_sync(counted, stack, account) == expected
+
+    # the same delivered again to the linked device: nothing changes
+    number = accounts[first]
+    again = history[first]
+    marker = {"text": "the last one", "id": "3AEEEE", "at": time.time(), "from_me": False}
+    again[0]["messages"].append(marker)
+    await anyio.to_thread.run_sync(
+        lambda: simulator.history(number, again, now=True, chunks=chunks)
+    )
+    more = {
+        key: value + (key in ("messages", "different", "numbered"))
+        for key, value in expected.items()
+    }
+    await until(
+        lambda: anyio.to_thread.run_sync(counted, stack, first),
+        lambda row: row["messages"] > messages,
+        within_s=within_s,
+    )
+    # linked again: the whole history once more
+    command = await frontend.insert_command(first, "logout", {})
+    assert (await frontend.until_command(command))["status"] == "done"
+    await paired(frontend, simulator, first, number)
+    await until(
+        lambda: frontend.row("integration_accounts", id=first),
+        lambda row: row["sync_status"] == "running",
+    )
+    second: list[int] = []
+    await synchronised(frontend, first, second, within_s=within_s)
+    assert second == sorted(second)
+    assert await anyio.to_thread.run_sync(counted, stack, first) == more
+    return {"rows": rest, "seconds": took_s}
+
+
+async def test_three_accounts_import_completely_across_a_kill_and_twice(
+    stack: StackInfo, bridge: BridgeProcess, frontend: Frontend, simulator: Simulator
+) -> None:
+    await import_three_accounts(
+        stack, bridge, frontend, simulator, chats=40, messages=3000, chunks=4, within_s=30
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+async def test_three_accounts_with_20000_messages_over_300_chats(
+    stack: StackInfo, bridge: BridgeProcess, frontend: Frontend, simulator: Simulator
+) -> None:
+    figures = await import_three_accounts(
+        stack, bridge, frontend, simulator, chats=300, messages=20_000, chunks=6, within_s=240
+    )
+    print(f"{figures['rows'] / figures['seconds']:.0f} rows/s after the restart", figures)
