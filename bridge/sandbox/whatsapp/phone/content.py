@@ -201,29 +201,33 @@ def read_content(raw: bytes) -> Said:
     if _TEXT in message:
         return Said("text", message.text(_TEXT))
     if _EXTENDED in message:
-        extended = message.sub(_EXTENDED)
-        said = Said("text", extended.text(1), quoted_id=extended.sub(_CONTEXT).text(1) or None)
-        said.details.update(_mentions(extended.sub(_CONTEXT)))
-        if title := extended.text(6):
-            preview = {"url": extended.text(2), "title": title, "description": extended.text(5)}
-            said.details["preview"] = preview
-        return said
+        return _read_extended(message.sub(_EXTENDED))
     if _REACTION in message:
         reaction = message.sub(_REACTION)
         return Said("reaction", reaction.text(2), target_id=reaction.sub(1).text(3))
     if _PROTOCOL in message:
         return _read_protocol(message.sub(_PROTOCOL))
-    for number, name in _CALLED.items():
-        if number in message:
-            return _read_other(name, message.sub(number))
-    return Said("unsupported")
+    return _read_other(message)
 
 
-def _read_other(name: str, fields: Fields) -> Said:
+def _read_extended(extended: Fields) -> Said:
+    said = Said("text", extended.text(1), quoted_id=extended.sub(_CONTEXT).text(1) or None)
+    said.details.update(_mentions(extended.sub(_CONTEXT)))
+    if title := extended.text(6):
+        preview = {"url": extended.text(2), "title": title, "description": extended.text(5)}
+        said.details["preview"] = preview
+    return said
+
+
+def _read_other(message: Fields) -> Said:
+    number = next((each for each in _CALLED if each in message), None)
+    if number is None:
+        return Said("unsupported")
+    name, fields = _CALLED[number], message.sub(number)
     quoted = fields.sub(_POLL_CONTEXT if name == "poll" else _CONTEXT).text(1) or None
     match name:
         case "location":
-            place = {"latitude": fields.double(1), "longitude": fields.double(2)}
+            place: dict[str, Any] = {"latitude": fields.double(1), "longitude": fields.double(2)}
             place |= {"name": fields.text(3), "address": fields.text(4)}
             return Said(name, fields.text(3) or None, quoted_id=quoted, details=place)
         case "contact":

@@ -12,6 +12,8 @@ from bridge.sandbox.whatsapp.server.post_office import PostOffice
 from bridge.sandbox.whatsapp.server.records import Account, Device
 from bridge.sandbox.whatsapp.server.requests.table import Answer, Request, RequestTable
 
+_PUSH_NAME = 7
+
 
 def register(table: RequestTable) -> None:
     """Add this module's handlers."""
@@ -87,8 +89,16 @@ def _answer(collection: Collection, wanted: Node, request: Request) -> Node:
             content = [conflict, Node("patches", {}, patches)]
             return Node("collection", attrs | {"type": "error"}, content)
         collection.apply(patch.data())
+        _follow(request.account, collection)
         return Node("collection", {"name": collection.name, "version": collection.version})
     return Node("collection", attrs, [Node("patches", {}, patches)] if patches else None)
+
+
+def _follow(account: Account, collection: Collection) -> None:
+    """What the account's phone does when a companion changed a setting."""
+    setting = collection.read().get(("setting_pushName",))
+    if setting is not None and (name := setting.sub(_PUSH_NAME).text(1)):
+        account.name = name
 
 
 def _snapshot(collection: Collection, request: Request) -> list[Node] | None:

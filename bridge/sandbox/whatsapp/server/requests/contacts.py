@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import zlib
 
 from bridge.sandbox.whatsapp.codec.nodes import JID, Attrs, Node
@@ -14,6 +15,7 @@ from bridge.sandbox.whatsapp.server.requests.table import (
 )
 
 PICTURE_HOST = "pps.whatsapp.net"
+_SET_ABOUT_QUERY = "9152604461510864"
 
 
 def register(table: RequestTable) -> None:
@@ -24,6 +26,7 @@ def register(table: RequestTable) -> None:
     table.add("w:profile:picture", "get", "picture", handler=_picture)
     table.add("w:profile:picture", "set", "picture", handler=_set_picture)
     table.add("status", "set", "status", handler=_set_about)
+    table.add("w:mex", "get", "query", handler=_mex)
 
 
 def _sync_users(request: Request) -> Answer:
@@ -118,6 +121,18 @@ def _set_picture(request: Request) -> Answer:
 
 def _picture_id(account: Account) -> str:
     return str(zlib.crc32(account.picture))
+
+
+def _mex(request: Request) -> Answer:
+    """A request in GraphQL's clothes; of these only "set my text" is known."""
+    if request.child.get("query_id") != _SET_ABOUT_QUERY:
+        raise RequestRefused(501, "feature-not-implemented")
+    try:
+        text = json.loads(request.child.data())["variables"]["input"]["text"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise RequestRefused(400, "bad-request") from error
+    request.account.about = str(text)
+    return Answer([Node("result", {}, b'{"data": {}}')])
 
 
 def _set_about(request: Request) -> Answer:
