@@ -95,6 +95,7 @@ def parts_of(blob: memoryview, *, since: float) -> Iterator[Part]:
     :raises BlobDamaged: when a piece is reached that is no protobuf.
     """
     size = max(1, len(blob))
+    begun = _number(_SYNC_TYPE << 3 | _VARINT) + _number(head_of(blob).sync_type)  # is required
     gathered, messages = bytearray(), 0
     for number, begin, end, wire in _fields(blob):
         if wire != _BYTES:
@@ -102,17 +103,17 @@ def parts_of(blob: memoryview, *, since: float) -> Iterator[Part]:
         if number == _CONVERSATIONS:
             for piece, count in _pieces(blob[begin:end], since):
                 if gathered and not _fits(gathered, messages, piece, count):
-                    yield Part(bytes(gathered), begin / size)
+                    yield Part(begun + gathered, begin / size)
                     gathered, messages = bytearray(), 0
                 gathered += _field(_CONVERSATIONS, piece)
                 messages += count
         elif number in (_PUSH_NAMES, _ADDRESSES):
             if not _fits(gathered, messages, blob[begin:end], 0):
-                yield Part(bytes(gathered), begin / size)
+                yield Part(begun + gathered, begin / size)
                 gathered, messages = bytearray(), 0
             gathered += _field(number, blob[begin:end])
     if gathered:
-        yield Part(bytes(gathered), 1.0)
+        yield Part(begun + gathered, 1.0)
 
 
 def _fits(

@@ -107,6 +107,7 @@ class HistoryStore:
             path.parent.mkdir(exist_ok=True, mode=0o700)
             sealed = self._vault.seal(_encoder.encode(announced), generation=_generation(*key))
             fresh = path.with_suffix(".new")
+            fresh.touch(mode=0o600)
             fresh.write_bytes(sealed.key_id.encode() + b"\n" + sealed.nonce + sealed.data)
             fresh.replace(path)
 

@@ -125,9 +125,7 @@ async def import_three_accounts(
         account = await frontend.insert_account()
         accounts[account] = number
         history[account] = past_chats(chats, messages)
-        await anyio.to_thread.run_sync(
-            lambda n=number, h=history[account]: simulator.history(n, h, chunks=chunks)
-        )
+        simulator.history(number, history[account], chunks=chunks)
     expected = {"messages": messages, "different": messages, "chats": chats}
     expected |= {"numbered": messages, "leads": chats - chats // 10}
     progress: dict[str, list[int]] = {account: [] for account in accounts}

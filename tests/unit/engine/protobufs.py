@@ -24,4 +24,8 @@ def _load(*names: str) -> list[Any]:
             del sys.modules[name]
 
 
-wire, e2e = _load("neonize.proto.Neonize_pb2", "neonize.proto.waE2E.WAWebProtobufsE2E_pb2")
+wire, e2e, past = _load(
+    "neonize.proto.Neonize_pb2",
+    "neonize.proto.waE2E.WAWebProtobufsE2E_pb2",
+    "neonize.proto.waHistorySync.WAWebProtobufsHistorySync_pb2",
+)
