@@ -272,11 +272,16 @@ class Client:
         Returns:
             None if it does not decrypt: this device never got the poll.
         """
+        body = event.SerializeToString()
+        # neonize's own method fails: it takes the C structure for bytes, and never frees it
+        found = gocode.DecryptPollVote(self._name, body, len(body))
         try:
-            vote = self._client.decrypt_poll_vote(event)
-        except NeonizeError:
+            answer = wire.ReturnFunctionWithError.FromString(found.contents.get_bytes())
+        finally:
+            gocode.FreeBytesStruct(found)
+        if answer.Error:
             return None
-        return [each.hex() for each in vote.selectedOptions]
+        return [each.hex() for each in answer.PollVoteMessage.selectedOptions]
 
     def lid_of(self, phone: Jid) -> Jid | None:
         """The LID of a phone JID, if this device has learnt it. Asks nobody."""
