@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from bridge.engine.host import PairByCode, PairByQr
 from bridge.ids import AccountId, CommandId, Jid, LeaseEpoch
 from bridge.orders import Outgoing, Request
 from bridge.states import AccountStatus
-from bridge.supabase.rpc import Attempt, CommandContext, Finish, Recorded, Unread
+from bridge.supabase.rpc import Attempt, CommandContext, Finish, HistoryState, Recorded, Unread
 
 
 class AccountPort(Protocol):
@@ -18,6 +18,14 @@ class AccountPort(Protocol):
     @property
     def own_jid(self) -> Jid | None:
         """Own address, while connected."""
+
+    @property
+    def workspace_id(self) -> str:
+        """Whose it is."""
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """As its row says."""
 
     async def connect(self, pairing: PairByQr | PairByCode) -> AccountStatus:
         """Be connected, or show something to link a phone with."""
@@ -71,6 +79,11 @@ class ExecutorRpc(Protocol):
         self, account: AccountId, epoch: LeaseEpoch, conversation: str, until: str | None
     ) -> list[Unread]:
         """What a `mark_read` means."""
+
+    async def history_state(
+        self, account: AccountId, epoch: LeaseEpoch, days: int
+    ) -> HistoryState:
+        """How far the history is, and what there is of the last days."""
 
     async def record_events(
         self, account: AccountId, epoch: LeaseEpoch, events: Sequence[dict[str, Any]]

@@ -34,6 +34,7 @@ from bridge.supabase.patience import until_available
 from bridge.supabase.rpc import ClaimedCommand
 
 STICKER_TYPE = "image/webp"
+PICTURE_TYPE = "image/jpeg"
 
 
 class MediaUnsuitable(CommandError):
@@ -188,6 +189,22 @@ class Outbox:
         if (storage_path is None) == (media_url is None):
             raise MediaUnsuitable("Either `storage_path` or `media_url` says where the file is.")
         return await self._prepared(command, account, wanted)
+
+    @asynccontextmanager
+    async def picture(
+        self, _command: ClaimedCommand, account: Sender, storage_path: str
+    ) -> AsyncIterator[Path]:
+        """A picture of the bucket on this host, for a profile or a group.
+
+        :raises CommandError: if it is not there, too large, or no JPEG.
+        """
+        wanted = Wanted(kind=MediaKind.IMAGE, storage_path=storage_path)
+        limit_bytes = limits_of(account.settings).for_kind(MediaKind.IMAGE)
+        async with self._local(account, wanted, limit_bytes) as local:
+            seen = await probe(self._workshop, local.path, file_name=local.name)
+            if seen.mime_type != PICTURE_TYPE:
+                raise MediaUnsuitable(f"The picture must be a JPEG; this is {seen.mime_type}.")
+            yield local.path
 
     async def _prepared(self, command: ClaimedCommand, account: Sender, wanted: Wanted) -> Media:
         limit_bytes = limits_of(account.settings).for_kind(wanted.kind)

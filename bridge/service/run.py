@@ -148,7 +148,7 @@ async def _run_parts(
     doorbell = Doorbell(settings.supabase_url, settings.service_key, ring)
     claimer = Claimer(
         rpc,
-        Executor(rpc, supervisor, outbox).execute,
+        Executor(rpc, supervisor, outbox, pictures=outbox.picture).execute,
         slots=max(MIN_SLOTS, SLOTS_PER_ACCOUNT * settings.capacity),
         poll_interval_s=settings.poll_interval_s,
         missed=doorbell.missed if settings.realtime else lambda: None,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any
 from unittest.mock import ANY
 
@@ -32,6 +33,9 @@ class FakeAccount:
     """Does what it is told, or fails as it was told to."""
 
     own_jid: Jid | None = Jid("5511900000002@s.whatsapp.net")
+
+    workspace_id = "w1"
+    settings: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(self, fault: Exception | None = None) -> None:
         self.fault = fault
@@ -101,6 +105,11 @@ class FakeRpc:
             {"status": status, "result": result, "code": error_code, "retry_in_s": retry_in_s}
         )
         return True
+
+    async def history_state(
+        self, account: AccountId, epoch: LeaseEpoch, days: int
+    ) -> HistoryState:
+        return HistoryState(sync_status=self.sync_status, sync_progress=50, days=14, messages=7)
 
     async def unread_messages(
         self, account: AccountId, epoch: LeaseEpoch, conversation: str, until: str | None
