@@ -48,7 +48,7 @@ _IN_DOUBT = frozenset(
     {"whatsapp_timeout", "connection_lost", "engine_timeout", "engine_fault", "engine_died"}
 )
 
-Pictures = Callable[[ClaimedCommand, AccountPort, str], AbstractAsyncContextManager[Path]]
+Pictures = Callable[[ClaimedCommand, Any, str], AbstractAsyncContextManager[Path]]
 """A picture of the bucket as a JPEG on this host."""
 
 

@@ -50,6 +50,7 @@ from bridge.orders import (
     Logout,
     MarkRead,
     Outgoing,
+    RejectCall,
     Request,
     ShowTyping,
     UploadMedia,
@@ -366,6 +367,10 @@ class Connection:
             case MarkRead() | ShowTyping():
                 # WhatsApp keeps direct chats under the LID now
                 order = msgspec.structs.replace(order, chat=self._lid_of(order.chat) or order.chat)
+            case RejectCall():
+                # calls come from the LID
+                caller = self._lid_of(order.caller) or order.caller
+                order = msgspec.structs.replace(order, caller=caller)
             case AskGroup() if server_of(order.chat) != GROUP_SERVER:
                 return None
             case DownloadMedia():

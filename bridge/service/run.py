@@ -34,6 +34,7 @@ from bridge.ingest import Ingest, Pumping
 from bridge.media.fetch import Fetcher
 from bridge.media.incoming import Downloads, sealer
 from bridge.media.outgoing import Outbox
+from bridge.media.previews import Previews
 from bridge.media.workshop import Workshop
 from bridge.service.disk import emptied, locked, make_private, worker_id
 from bridge.service.start import checked
@@ -136,7 +137,8 @@ async def _run_parts(
         )
     )
     downloads = Downloads(rpc, storage, vault, supervisor, workshop, folder)
-    outbox = Outbox(rpc, storage, Fetcher(folder), workshop, folder)
+    fetcher = Fetcher(folder)
+    outbox = Outbox(rpc, storage, fetcher, workshop, folder)
     keeper = LeaseKeeper(
         rpc, capacity=settings.capacity, lease_s=settings.lease_s, apply=supervisor.apply
     )
@@ -148,7 +150,9 @@ async def _run_parts(
     doorbell = Doorbell(settings.supabase_url, settings.service_key, ring)
     claimer = Claimer(
         rpc,
-        Executor(rpc, supervisor, outbox, pictures=outbox.picture).execute,
+        Executor(
+            rpc, supervisor, outbox, previews=Previews(fetcher, workshop), pictures=outbox.picture
+        ).execute,
         slots=max(MIN_SLOTS, SLOTS_PER_ACCOUNT * settings.capacity),
         poll_interval_s=settings.poll_interval_s,
         missed=doorbell.missed if settings.realtime else lambda: None,

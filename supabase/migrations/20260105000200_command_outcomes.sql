@@ -49,12 +49,12 @@ begin
 end
 $$;
 comment on function whatsapp_private.renumber_changed_message() is
-  'Trigger: whoever catches up by seq gets messages that were edited or deleted. At the end of the transaction, because a batch of events hands out its numbers itself.';
+  'Trigger: whoever catches up by seq gets messages that were edited or deleted, and calls that were refused. At the end of the transaction, because a batch of events hands out its numbers itself.';
 create constraint trigger changed_messages_get_new_numbers
   after update of status on public.commands
   deferrable initially deferred
   for each row when (
-    new.type in ('edit', 'revoke') and new.status = 'done' and old.status <> 'done'
+    new.type in ('edit', 'revoke', 'reject_call') and new.status = 'done' and old.status <> 'done'
     and new.target_message_id is not null
   )
   execute function whatsapp_private.renumber_changed_message();
@@ -95,6 +95,11 @@ begin
 
   elsif new.status = 'done' then
     case new.type
+      when 'reject_call' then
+        update public.messages set payload = payload || jsonb_build_object(
+          'state', whatsapp_private.state_of_call(payload ->> 'state', 'rejected')
+        )
+        where id = new.target_message_id;
       when 'block', 'unblock' then
         update public.leads set blocked = new.type = 'block'
         where workspace_id = new.workspace_id

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 import anyio
 import pytest
+from PIL import Image
 from postgrest.exceptions import APIError
 
 from tests.acceptance.conftest import Linked, Row
@@ -333,3 +335,39 @@ async def test_a_group_is_left(linked: Linked) -> None:
     payload = {"to": group["id"], "type": "text", "text": "alô?"}
     failed = await linked.frontend.insert_command(linked.account, "send", payload)
     assert (await linked.frontend.until_command(failed))["error_code"] == "group_unavailable"
+
+
+async def test_a_call_is_refused(linked: Linked) -> None:
+    call = await anyio.to_thread.run_sync(
+        lambda: linked.simulator.call(linked.customer, linked.number)
+    )
+    row = await linked.frontend.until_message(integration_account_id=linked.account, tipo="call")
+    assert row["payload"]["state"] == "ringing"
+    await done(linked, "reject_call", {"message_id": row["id"]})
+    entry = await anyio.to_thread.run_sync(
+        lambda: linked.simulator.wait_for(
+            linked.customer, lambda entry: entry["kind"] == "call_rejected", timeout_s=20
+        )
+    )
+    assert (entry["id"], entry["by_number"]) == (call, linked.number)
+    rejected = await linked.frontend.row("messages", id=row["id"])
+    assert rejected["payload"]["state"] == "rejected"
+    assert rejected["seq"] > row["seq"]
+
+
+async def test_pictures_of_the_account_and_of_a_group_are_set(linked: Linked) -> None:
+    workspace = linked.frontend.tenant.workspace_id
+    jpeg, path = io.BytesIO(), f"{workspace}/{linked.account}/avatar.jpg"
+    Image.new("RGB", (640, 640), "teal").save(jpeg, "JPEG")
+    bucket = linked.frontend.client.storage.from_("whatsapp-media")
+    await bucket.upload(path, jpeg.getvalue(), {"content-type": "image/jpeg"})
+    group = await new_group(linked)
+    await done(linked, "set_profile", {"picture_path": path})
+    await done(linked, "group_update", {"conversation_id": group["id"], "picture_path": path})
+    own = linked.simulator.phone(linked.number)["picture_sha256"]
+    assert own == (await group_at_whatsapp(linked, group["chat_jid"]))["picture_sha256"] is not None
+    foreign = path.replace(workspace, "00000000-0000-4000-8000-000000000000")
+    with pytest.raises(APIError, match="must begin with the id of your workspace"):
+        await linked.frontend.insert_command(
+            linked.account, "set_profile", {"picture_path": foreign}
+        )

@@ -79,6 +79,13 @@ class Typing(Entry, frozen=True, tag="typing"):
     state: str
 
 
+class CallRejected(Entry, frozen=True, tag="call_rejected"):
+    """Somebody refused a call of this phone."""
+
+    id: str
+    by_number: str
+
+
 class Undecryptable(Entry, frozen=True, tag="undecryptable"):
     """A message that did not decrypt; the phone asked for it again."""
 
@@ -88,7 +95,7 @@ class Undecryptable(Entry, frozen=True, tag="undecryptable"):
     problem: str
 
 
-InboxEntry = Message | Receipt | Typing | Undecryptable
+InboxEntry = Message | Receipt | Typing | CallRejected | Undecryptable
 
 
 class Inbox:

@@ -16,7 +16,13 @@ from bridge.sandbox.whatsapp.phone.content import (
     read_content,
     unwrap_sent_copy,
 )
-from bridge.sandbox.whatsapp.phone.inbox import Message, Receipt, Typing, Undecryptable
+from bridge.sandbox.whatsapp.phone.inbox import (
+    CallRejected,
+    Message,
+    Receipt,
+    Typing,
+    Undecryptable,
+)
 from bridge.sandbox.whatsapp.phone.state import KnownMessage
 from bridge.sandbox.whatsapp.server.requests.keys import hand_out_bundle
 
@@ -45,6 +51,8 @@ class Receiver:
                     self._notification(node)
                 case "chatstate":
                     self._typing(node)
+                case "call":
+                    self._call_rejected(node)
         except (StanzaError, ProtobufError, SignalError) as error:
             logger.warning("a phone got a damaged stanza", problem=str(error))
 
@@ -198,6 +206,11 @@ class Receiver:
                 state=name,
             )
         )
+
+    def _call_rejected(self, node: Node) -> None:
+        by = self._number(node.need_jid("from"))
+        id_ = node.need("reject").need_text("call-id")
+        self._phone.inbox.add(lambda seq, at: CallRejected(seq=seq, at=at, id=id_, by_number=by))
 
     def _number(self, jid: JID) -> str:
         account = self._phone.server.directory.account(jid)

@@ -7,7 +7,7 @@ import time
 from bridge.sandbox.whatsapp.codec.nodes import LID_SERVER, Attrs, Node
 from bridge.sandbox.whatsapp.server.directory import Directory
 from bridge.sandbox.whatsapp.server.post_office import PostOffice
-from bridge.sandbox.whatsapp.server.records import Account, Group
+from bridge.sandbox.whatsapp.server.records import Account, Device, Group
 
 
 class Calls:
@@ -34,6 +34,16 @@ class Calls:
         """It is over."""
         attrs = self._call(caller, called, id_) | {"reason": reason or None}
         self._tell(caller, called, Node("terminate", attrs))
+
+    def reject(self, device: Device, node: Node) -> None:
+        """Somebody who is called refuses; the caller's devices hear of it."""
+        caller = self._directory.account(node.need_jid("to"))
+        rejected = node.need("reject")
+        if caller is None:
+            return
+        for target in caller.devices.values():
+            attrs: Attrs = {"from": device.lid.bare, "id": node.get("id"), "t": int(time.time())}
+            self._post.mention(target, Node("call", attrs, [rejected]))
 
     def _call(self, caller: Account, called: Account | Group, id_: str) -> Attrs:
         group = called.jid if isinstance(called, Group) else None

@@ -173,6 +173,8 @@ class ChatServer:
             self.router.receipt(device, node)
         elif node.tag == "ack":
             self.post.acknowledge(device, node.get("class"), node.get("id"), node)
+        elif node.tag == "call" and node.child("reject"):
+            self.calls.reject(device, node)
         elif node.tag in ("presence", "chatstate"):
             self.router.presence(device, node)
         else:
