@@ -14,7 +14,7 @@ def group_changed(proto: Any, own: Person) -> SpooledEvent | None:
     chat = jid(proto.JID)
     if chat is None:
         return None
-    by, by_me = _actor(jid(proto.Sender), None, own)
+    by, by_me = _actor(jid(proto.Sender), None, own, name=proto.Notify)
     news = GroupNews(
         chat=chat,
         at=seconds(proto.Timestamp),
@@ -110,8 +110,10 @@ def _text(node: Any, name: str) -> Any:
     return None
 
 
-def _actor(sender: Any, alternative: Any, own: Person) -> tuple[Person | None, bool]:
-    by = person(sender, alternative)
+def _actor(
+    sender: Any, alternative: Any, own: Person, *, name: str = ""
+) -> tuple[Person | None, bool]:
+    by = person(sender, alternative, push_name=name)
     if by is None:
         return None, False
     is_me = (by.phone_jid or own.lid) == own.phone_jid or (bool(by.lid) and by.lid == own.lid)

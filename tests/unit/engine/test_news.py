@@ -28,6 +28,10 @@ def test_a_new_subject_names_who_gave_it():
     )
 
 
+def test_who_changes_a_group_is_named():
+    assert changed(Name=wire.GroupName(Name="x"), Notify="Ana").by.push_name == "Ana"
+
+
 def test_a_change_without_a_name_here_is_nothing():
     assert changed() is None
     assert changed(NewInviteLink="x") is None

@@ -84,6 +84,8 @@ def _about_another(phone: Phone, chat: JID, body: NewMessage) -> Content:
         try:
             group = phone.server.directory.group(chat)
             voter = phone.device.jid(group.addressing if group else chat)
+            if from_me:  # named as the others of the chat name this phone
+                target = Quote(target.id, voter, target.raw)
             return vote_content(chat, target, voter, body.options, poll_from_me=from_me)
         except ValueError as error:
             raise ControlError(409, "no_poll", "Only a poll can be voted in.") from error

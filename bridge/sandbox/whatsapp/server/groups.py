@@ -65,7 +65,9 @@ class Groups:
             group.locked = change == "locked"
         else:
             group.announce = change == "announcement"
-        self._announce(group, actor, Node(change))
+        # clients want the version of this one setting, and drop the stanza without it
+        version: Attrs = {} if "locked" in change else {"v_id": self._directory.next_id()}
+        self._announce(group, actor, Node(change, version))
 
     def set_timer(self, group: Group, actor: Account, seconds: int) -> None:
         """New messages disappear after a while; 0 = no more."""
