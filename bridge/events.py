@@ -223,7 +223,7 @@ class PastMessage(Struct, frozen=True):
     Attributes:
         status: own messages: `sent`, `delivered`, `read`, `played`, or `failed`.
         revoked: it was deleted for everyone; then there is no text.
-        reactions: messages with a `reactionMessage` each, by others or oneself.
+        changes: reactions and votes, as the messages that brought them.
     """
 
     id: WhatsAppMessageId
@@ -233,7 +233,7 @@ class PastMessage(Struct, frozen=True):
     status: str
     message: dict[str, Any]
     revoked: bool = False
-    reactions: list[MessageReceived] = []
+    changes: list[MessageReceived] = []
 
 
 class PastChat(Struct, frozen=True):

@@ -14,6 +14,7 @@ import anyio
 from loguru import logger
 
 from bridge.commands.asking import Asker, OutcomeUnknown, Pictures
+from bridge.commands.history import sync_history
 from bridge.commands.payloads import (
     ConnectPayload,
     EmptyPayload,
@@ -124,6 +125,8 @@ class Executor:
             case "mark_read":
                 payload = parse(command.payload, MarkReadPayload)
                 return await self._mark_read(account, command, payload)
+            case "sync_history":
+                return await sync_history(self._rpc, command)
             case type_ if type_ in OUTGOING_TYPES:
                 await self._send(account, command)
                 return None

@@ -80,9 +80,7 @@ class ExecutorRpc(Protocol):
     ) -> list[Unread]:
         """What a `mark_read` means."""
 
-    async def history_state(
-        self, account: AccountId, epoch: LeaseEpoch, days: int
-    ) -> HistoryState:
+    async def history_state(self, account: AccountId, epoch: LeaseEpoch, days: int) -> HistoryState:
         """How far the history is, and what there is of the last days."""
 
     async def record_events(

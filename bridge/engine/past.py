@@ -6,9 +6,10 @@ what a phone sends: what has no id, no address or no content is left out.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import msgspec
 from google.protobuf.json_format import MessageToDict
 
 from bridge.engine.history import Record
@@ -97,39 +98,56 @@ def _message(info: Any, chat: Jid, peer: Person | None, own: Person) -> PastMess
         status="failed" if failed else _STATUS.get(info.status, "sent"),
         message=MessageToDict(content),
         revoked=revoked,
-        reactions=[
-            found
-            for each in info.reactions
-            if (found := _reaction(each, info, chat, peer, own)) is not None
-        ],
+        changes=[*_reactions(info, chat, peer, own), *_votes(info, chat, peer, own)],
     )
 
 
-def _reaction(
-    proto: Any, info: Any, chat: Jid, peer: Person | None, own: Person
-) -> MessageReceived | None:
-    if not proto.text:
-        return None
-    by = _by(proto.key, proto.key.participant, peer, own, "")
-    if by is None:
-        return None
-    at = seconds(proto.senderTimestampMS or info.messageTimestamp)
-    target = MessageToDict(info.key)
-    return MessageReceived(
-        id=WhatsAppMessageId(proto.key.ID or f"{info.key.ID}-reaction"),
-        chat=chat,
-        peer=peer,
-        sender=by,
-        from_me=proto.key.fromMe,
-        sent_at=at,
-        message={
-            "reactionMessage": {
-                "key": target,
-                "text": proto.text,
-                "senderTimestampMS": str(int(at * 1000)),
-            }
-        },
-    )
+def _reactions(info: Any, chat: Jid, peer: Person | None, own: Person) -> Iterator[MessageReceived]:
+    for each in info.reactions:
+        said = {"text": each.text, "key": _target(info, each.key, chat)}
+        at = each.senderTimestampMS
+        if each.text:
+            yield from _change(each.key, {"reactionMessage": said}, at, info, chat, peer, own)
+
+
+def _votes(info: Any, chat: Jid, peer: Person | None, own: Person) -> Iterator[MessageReceived]:
+    for each in info.pollUpdates:
+        key = each.pollUpdateMessageKey
+        said = {"pollCreationMessageKey": _target(info, key, chat)}
+        at = each.senderTimestampMS
+        for told in _change(key, {"pollUpdateMessage": said}, at, info, chat, peer, own):
+            options = [option.hex() for option in each.vote.selectedOptions]
+            yield msgspec.structs.replace(told, poll_vote=options)
+
+
+def _change(
+    key: Any,
+    message: dict[str, Any],
+    at_ms: int,
+    info: Any,
+    chat: Jid,
+    peer: Person | None,
+    own: Person,
+) -> Iterator[MessageReceived]:
+    """The message that brought a change; none if nobody knows whose it was."""
+    by = _by(key, key.participant, peer, own, "")
+    if by is not None:
+        yield MessageReceived(
+            id=WhatsAppMessageId(key.ID or f"{info.key.ID}-changed"),
+            chat=chat,
+            peer=peer,
+            sender=by,
+            from_me=key.fromMe,
+            sent_at=seconds(at_ms or info.messageTimestamp),
+            message=message,
+        )
+
+
+def _target(info: Any, by: Any, chat: Jid) -> dict[str, Any]:
+    """The key of a message as somebody else writes it: `fromMe` is from who writes the key."""
+    mine, theirs = info.key.fromMe, by.fromMe
+    from_me = mine and theirs if server_of(chat) == GROUP_SERVER else mine == theirs
+    return {"ID": info.key.ID, "fromMe": from_me}
 
 
 def _by(key: Any, participant: str, peer: Person | None, own: Person, name: str) -> Person | None:

@@ -15,7 +15,17 @@ import msgspec
 from bridge.events import HistoryPart, MessageReceived, PastChat, PastMessage, Person
 from bridge.normalise.event import rows_of
 from bridge.normalise.identity import chat_of, peer_of, person_of
-from bridge.normalise.rows import Chat, MessageRow, Part, PersonPart, Row, clean, iso, to_json
+from bridge.normalise.rows import (
+    Chat,
+    DiagnosticRow,
+    MessageRow,
+    Part,
+    PersonPart,
+    Row,
+    clean,
+    iso,
+    to_json,
+)
 
 OWN_STATUSES = frozenset({"sent", "delivered", "read", "played", "failed"})
 MOST_UNREAD = 1_000_000
@@ -188,9 +198,9 @@ def _message(
             found = HistoryMessage(row=row, status=status, revoked=past.revoked)
         else:
             others.append(row)
-    for reaction in past.reactions:
-        others += rows_of(reaction)
-    return found, others
+    for change in past.changes:
+        others += rows_of(change)
+    return found, [row for row in others if not isinstance(row, DiagnosticRow)]
 
 
 def _muted_until(unix_s: float | None) -> str | None:

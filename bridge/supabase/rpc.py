@@ -184,14 +184,14 @@ class HistoryState(Row, frozen=True):
     """Answer of `bridge_history_state`.
 
     Attributes:
-        days: the account's `history_days`.
+        days: that were wanted when the phone was linked; 0 = there was no history yet.
         conversations, messages: of the days asked about.
         incomplete: conversations of which the phone has more.
     """
 
     sync_status: str
     sync_progress: int
-    days: int = 14
+    days: int = 0
     conversations: int = 0
     messages: int = 0
     incomplete: int = 0

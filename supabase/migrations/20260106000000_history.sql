@@ -28,9 +28,20 @@ comment on column whatsapp_private.history_chats.integration_account_id is 'The 
 comment on column whatsapp_private.history_chats.more_on_phone is
   'Whether the phone has messages of the wanted time that it did not send; null if it did not say.';
 
-revoke all on whatsapp_private.history_people, whatsapp_private.history_chats
+create table whatsapp_private.history_imports (
+  integration_account_id uuid primary key references public.integration_accounts (id) on delete cascade,
+  days integer not null,
+  begun_at timestamptz not null default now()
+);
+comment on table whatsapp_private.history_imports is 'The last history that each account was sent.';
+comment on column whatsapp_private.history_imports.integration_account_id is 'The account.';
+comment on column whatsapp_private.history_imports.days is 'How many days of it were wanted: history_days at that time.';
+comment on column whatsapp_private.history_imports.begun_at is 'When the phone was linked.';
+
+revoke all on whatsapp_private.history_people, whatsapp_private.history_chats, whatsapp_private.history_imports
   from public, anon, authenticated, service_role;
-grant select, insert, update, delete on whatsapp_private.history_people, whatsapp_private.history_chats
+grant select, insert, update, delete
+  on whatsapp_private.history_people, whatsapp_private.history_chats, whatsapp_private.history_imports
   to service_role;
 
 create function whatsapp_private.keep_history_people(p_account uuid, p_workspace uuid, p_people jsonb) returns void
@@ -414,6 +425,10 @@ begin
   update public.integration_accounts
   set sync_status = 'running', sync_progress = 0, sync_error = null
   where id = p_account;
+  insert into whatsapp_private.history_imports (integration_account_id, days)
+  select id, (whatsapp_private.settings_with_defaults(settings) ->> 'history_days')::integer
+  from public.integration_accounts where id = p_account
+  on conflict (integration_account_id) do update set days = excluded.days, begun_at = now();
 end
 $$;
 comment on function public.bridge_begin_history(uuid, uuid, bigint) is
@@ -433,7 +448,9 @@ begin
   return jsonb_build_object(
     'sync_status', account.sync_status,
     'sync_progress', account.sync_progress,
-    'days', (whatsapp_private.settings_with_defaults(account.settings) ->> 'history_days')::integer,
+    'days', coalesce(
+      (select days from whatsapp_private.history_imports where integration_account_id = p_account), 0
+    ),
     'conversations', (
       select count(*) from public.conversations
       where integration_account_id = p_account and ultima_mensagem_em >= since
@@ -451,7 +468,7 @@ begin
 end
 $$;
 comment on function public.bridge_history_state(uuid, uuid, bigint, integer) is
-  'How far the history is: {sync_status, sync_progress, days (setting), conversations and messages of the last p_days, incomplete: conversations of which the phone has more}. WB001 if the lease is lost.';
+  'How far the history is: {sync_status, sync_progress, days (that were wanted when the phone was linked, 0 = never), conversations and messages of the last p_days, incomplete: conversations of which the phone has more}. WB001 if the lease is lost.';
 
 create function public.bridge_finish_history(p_worker uuid, p_account uuid, p_epoch bigint, p_warning text)
 returns void

@@ -18,7 +18,15 @@ from bridge.errors import CommandError, LeaseLost
 from bridge.ids import AccountId, CommandId, Jid, LeaseEpoch, WhatsAppMessageId
 from bridge.orders import MarkRead, Outgoing, Request, Text
 from bridge.states import AccountStatus
-from bridge.supabase.rpc import Attempt, ClaimedCommand, CommandContext, Finish, Recorded, Unread
+from bridge.supabase.rpc import (
+    Attempt,
+    ClaimedCommand,
+    CommandContext,
+    Finish,
+    HistoryState,
+    Recorded,
+    Unread,
+)
 
 pytestmark = pytest.mark.anyio
 CHAT = Jid("5511900000001@s.whatsapp.net")
@@ -82,6 +90,7 @@ class FakeRpc:
         self.recorded: list[dict[str, Any]] = []
         self.unread: list[Unread] = []
         self.context = CommandContext()
+        self.sync_status = "done"
 
     async def command_context(
         self, account: AccountId, epoch: LeaseEpoch, command: CommandId
@@ -106,9 +115,7 @@ class FakeRpc:
         )
         return True
 
-    async def history_state(
-        self, account: AccountId, epoch: LeaseEpoch, days: int
-    ) -> HistoryState:
+    async def history_state(self, account: AccountId, epoch: LeaseEpoch, days: int) -> HistoryState:
         return HistoryState(sync_status=self.sync_status, sync_progress=50, days=14, messages=7)
 
     async def unread_messages(
@@ -156,6 +163,23 @@ async def test_connect_by_qr_and_by_code() -> None:
         ("connect", PairByQr()),
         ("connect", PairByCode("5511900000001")),
     ]
+
+
+@pytest.mark.parametrize(
+    ("days", "sync_status", "status", "code"),
+    [
+        (14, "done", "done", None),
+        (15, "done", "failed", "history_not_available"),
+        (1, "running", "pending", "history_running"),
+    ],
+)
+async def test_history_is_what_the_phone_sent_when_it_was_linked(
+    days: int, sync_status: str, status: str, code: str | None
+) -> None:
+    rpc = FakeRpc()
+    rpc.sync_status = sync_status
+    ended = await end_of(claimed("sync_history", {"days": days}), rpc=rpc)
+    assert (ended["status"], ended["code"]) == (status, code)
 
 
 @pytest.mark.parametrize("type_", ["disconnect", "logout"])
