@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import itertools
 import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import anyio
 import anyio.to_thread
@@ -17,10 +19,10 @@ from bridge.sandbox.stack import StackInfo
 from tests.acceptance.conftest import Frontend, Row, until
 from tests.fixtures.bridge import BridgeProcess, running_bridge
 from tests.fixtures.simulator import Simulator, fresh_number
+from tests.unit.engine.protobufs import e2e
 
 pytestmark = pytest.mark.anyio
 
-MAYBE_GONE = {"sync_status", "sync_progress", "sync_error"}
 _people = itertools.count(1)
 
 
@@ -205,3 +207,159 @@ async def test_three_accounts_with_20000_messages_over_300_chats(
         stack, bridge, frontend, simulator, chats=300, messages=20_000, chunks=6, within_s=240
     )
     print(f"{figures['rows'] / figures['seconds']:.0f} rows/s after the restart", figures)
+
+
+def raw(message: Any) -> str:
+    return base64.b64encode(message.SerializeToString()).decode()
+
+
+async def test_every_kind_of_the_past_is_the_row_that_a_live_one_would_be(
+    bridge: BridgeProcess, frontend: Frontend, simulator: Simulator
+) -> None:
+    number, maria = fresh_number(), fresh_number()
+    simulator.add_phone(number, "Shop")
+    simulator.add_phone(maria, "Maria")
+    friend = f"55219{next(_people):08d}@s.whatsapp.net"
+    image = e2e.ImageMessage(
+        mimetype="image/jpeg",
+        caption="foto",
+        directPath="/v/gone",
+        mediaKey=b"k" * 32,
+        fileEncSHA256=b"e" * 32,
+        fileSHA256=b"s" * 32,
+        fileLength=9,
+    )
+    place = e2e.LocationMessage(degreesLatitude=-23.5, degreesLongitude=-46.6, name="Loja")
+    quote = e2e.ExtendedTextMessage(
+        text="respondo", contextInfo=e2e.ContextInfo(stanzaID="T1", participant=friend)
+    )
+    key = {"from_me": False, "sender": None}
+    now = time.time()
+    with_maria = {
+        "to": maria,
+        "unread": 2,
+        "archived": True,
+        "pinned": int(now),
+        "muted_until": int(now) + 86400,
+        "messages": [
+            key
+            | {
+                "id": "T1",
+                "at": now - 60,
+                "text": "Olá",
+                "reactions": [{"emoji": "👍", "from_me": True}],
+            },
+            key | {"id": "I1", "at": now - 50, "raw": raw(e2e.Message(imageMessage=image))},
+            key | {"id": "L1", "at": now - 40, "raw": raw(e2e.Message(locationMessage=place))},
+            key | {"id": "Q1", "at": now - 30, "raw": raw(e2e.Message(extendedTextMessage=quote))},
+            key | {"id": "R1", "at": now - 20, "revoked": True},
+            {"id": "O1", "at": now - 10, "text": "minha", "from_me": True, "status": 3},
+            key | {"id": "OLD", "at": now - 30 * 86400, "text": "too old"},
+        ],
+    }
+    group = {
+        "to": "120363999@g.us",
+        "name": "Obra",
+        "messages": [
+            {"id": "G1", "at": now - 5, "text": "na obra", "sender": friend},
+            {"id": "G2", "at": now - 4, "text": "ok", "sender": maria},
+        ],
+    }
+    old = {"to": friend, "messages": [key | {"id": "X", "at": now - 40 * 86400, "text": "old"}]}
+    simulator.history(number, [with_maria, group, old])
+    account = await frontend.insert_account()
+    await paired(frontend, simulator, account, number)
+    row = await synchronised(frontend, account, [])
+    assert (row["sync_progress"], row["sync_error"]) == (100, None)
+
+    rows = {
+        each["whatsapp_message_id"]: each
+        for each in await frontend.rows("messages", integration_account_id=account)
+    }
+    assert set(rows) == {"T1", "I1", "L1", "Q1", "R1", "O1", "G1", "G2"}
+    assert {id_: each["tipo"] for id_, each in rows.items()} == {
+        "T1": "text",
+        "I1": "image",
+        "L1": "location",
+        "Q1": "text",
+        "R1": "unsupported",
+        "O1": "text",
+        "G1": "text",
+        "G2": "text",
+    }
+    assert rows["I1"]["conteudo"] == "foto"
+    assert rows["L1"]["payload"]["latitude"] == -23.5
+    assert rows["Q1"]["quoted_message_id"] == "T1"
+    assert rows["R1"]["revoked_at"] is not None
+    assert (rows["O1"]["from_me"], rows["O1"]["status"]) == (True, "delivered")
+    assert rows["G1"]["sender_id"] == friend
+    assert rows["G2"]["sender_nome"] == "Maria"
+    (reaction,) = await frontend.rows("message_reactions", message_id=rows["T1"]["id"])
+    assert reaction["emoji"] == "👍"
+    (file,) = await until(
+        lambda: frontend.rows("attachments", message_id=rows["I1"]["id"]),
+        lambda files: files[0]["status"] != "pending",
+    )
+    assert (file["status"], file["mime_type"], file["size_bytes"]) == ("expired", "image/jpeg", 9)
+
+    chats = {
+        each["kind"]: each
+        for each in await frontend.rows("conversations", integration_account_id=account)
+    }
+    direct = chats["direct"]
+    assert (direct["nome"], direct["nao_lidas"], direct["status"]) == ("Maria", 2, "open")
+    assert (direct["archived"], direct["pinned"]) == (True, True)
+    assert direct["muted_until"] is not None
+    assert direct["ultima_mensagem"] == "minha"
+    assert (chats["group"]["nome"], chats["group"]["status"]) == ("Obra", "resolved")
+    assert len(await frontend.rows("leads", workspace_id=frontend.tenant.workspace_id)) == 2
+
+    asked = await frontend.insert_command(account, "sync_history", {"days": 14})
+    assert (await frontend.until_command(asked))["result"] == {
+        "days": 14,
+        "conversations": 2,
+        "messages": 8,
+        "incomplete_conversations": 0,
+    }
+    asked = await frontend.insert_command(account, "sync_history", {"days": 60})
+    refused = await frontend.until_command(asked)
+    assert (refused["status"], refused["error_code"]) == ("failed", "history_not_available")
+
+
+async def test_a_live_message_does_not_wait_for_the_import(
+    stack: StackInfo, bridge: BridgeProcess, frontend: Frontend, simulator: Simulator
+) -> None:
+    number, maria = fresh_number(), fresh_number()
+    simulator.add_phone(number, "Shop")
+    simulator.add_phone(maria, "Maria")
+    simulator.history(number, past_chats(50, 6000))
+    account = await frontend.insert_account()
+    await paired(frontend, simulator, account, number)
+    await until(
+        lambda: anyio.to_thread.run_sync(counted, stack, account), lambda row: row["messages"] > 0
+    )
+    simulator.send_text(maria, to=number, text="agora")
+    live = await frontend.until_message(integration_account_id=account, conteudo="agora")
+    during = await anyio.to_thread.run_sync(counted, stack, account)
+    assert during["messages"] < 6000, "the import was to be under way"
+    await synchronised(frontend, account, [])
+    after = await anyio.to_thread.run_sync(counted, stack, account)
+    assert after["messages"] == after["different"] == 6001
+    assert live["seq"] < 6000
+
+
+async def test_without_days_there_is_no_history(
+    bridge: BridgeProcess, frontend: Frontend, simulator: Simulator
+) -> None:
+    number, maria = fresh_number(), fresh_number()
+    simulator.add_phone(number, "Shop")
+    simulator.add_phone(maria, "Maria")
+    simulator.history(number, past_chats(3, 30))
+    account = await frontend.insert_account(history_days=0)
+    await paired(frontend, simulator, account, number)
+    await frontend.until_account(account, "connected")
+    simulator.send_text(maria, to=number, text="agora")
+    await frontend.until_message(integration_account_id=account, conteudo="agora")
+    (message,) = await frontend.rows("messages", integration_account_id=account)
+    assert message["conteudo"] == "agora"
+    assert (await frontend.row("integration_accounts", id=account))["sync_status"] == "idle"
