@@ -215,6 +215,18 @@ def test_an_early_receipt_takes_effect_on_a_message_of_the_past(
     assert world.one("select status from messages")["status"] == "read"
 
 
+def test_merged_conversations_do_not_take_unread_over_again(
+    world: World, bridge: Bridge, account: uuid.UUID
+) -> None:
+    hidden = person(lid="111")
+    bridge.record(account, message("L", ANA | {"lid": None}))
+    record(bridge, account, history(chat(hidden, past("A", hidden), unread=5)))
+    bridge.record(account, {"kind": "person", "person": ANA})
+    world.owner.execute("update conversations set nao_lidas = 0")
+    record(bridge, account, history(chat(ANA, past("A", ANA), unread=5)))
+    assert world.one("select nao_lidas from conversations")["nao_lidas"] == 0
+
+
 def test_a_chat_without_wanted_messages_is_no_conversation(
     world: World, bridge: Bridge, account: uuid.UUID
 ) -> None:

@@ -141,6 +141,7 @@ def test_what_refers_to_leads_and_conversations_is_known_to_the_merge(world: Wor
         "whatsapp_private.early_changes.sender_lead_id",
         "whatsapp_private.early_receipts.peer_lead_id",
         "whatsapp_private.early_receipts.reader_lead_id",
+        "whatsapp_private.history_chats.conversation_id",
     ]
 
 
