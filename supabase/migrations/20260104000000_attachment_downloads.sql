@@ -1,3 +1,21 @@
+do $$
+declare
+  found text;
+begin
+  select string_agg('function public.' || function.proname, ', ' order by function.proname) into found
+  from pg_catalog.pg_proc as function
+  where function.pronamespace = 'public'::regnamespace
+    and function.proname in (
+      'bridge_claim_attachments', 'bridge_find_stored_file', 'bridge_finish_attachment', 'bridge_attach_to_send'
+    );
+  if found is not null then
+    raise exception 'wabridge cannot be updated here, because this project already has: %. Nothing was changed by this migration.', found
+      using errcode = 'duplicate_object',
+        hint = 'Rename what is listed, or move it to another schema, then run `supabase db push` again.';
+  end if;
+end
+$$;
+
 -- Where the files of received messages come from, until they are stored. Apart from `attachments`,
 -- which members read and Realtime publishes: what is in here opens a file at WhatsApp.
 create table whatsapp_private.attachment_downloads (
@@ -15,7 +33,7 @@ create table whatsapp_private.attachment_downloads (
   created_at timestamptz not null default now()
 );
 create index attachment_downloads_newest_first
-  on whatsapp_private.attachment_downloads (integration_account_id, sent_at desc, attachment_id) where is_open;
+  on whatsapp_private.attachment_downloads (integration_account_id, is_open, sent_at desc, attachment_id);
 comment on table whatsapp_private.attachment_downloads is
   'What is needed to fetch the file of a received message, sealed; and whose turn it is. Goes when the file is stored.';
 comment on column whatsapp_private.attachment_downloads.attachment_id is 'The attachment.';
@@ -337,3 +355,10 @@ end
 $$;
 revoke all on all functions in schema whatsapp_private from public, anon, authenticated;
 grant execute on all functions in schema whatsapp_private to service_role;
+comment on column public.attachments.mime_type is
+  'MIME type: the sender''s word where the content agrees with it, otherwise what the content is.';
+comment on column public.attachments.thumbnail is 'Small preview as a data URL, JPEG or PNG.';
+comment on column public.attachments.file_name is
+  'File name that the sender gave; what would deceive a reader is written as %XX.';
+comment on column public.attachments.error is
+  'Why it failed or expired, as one sentence; while it is pending, why it was not fetched yet.';

@@ -110,6 +110,16 @@ def fenced_calls(bridge: Bridge, account: uuid.UUID) -> list:
         lambda: bridge.fenced("bridge_save_session_delta", account, 1, Jsonb({})),
         lambda: bridge.fenced("bridge_destroy_session", account),
         lambda: bridge.finish({"account_id": account, "id": none}),
+        lambda: bridge.fenced("bridge_find_stored_file", account, ""),
+        lambda: bridge.fenced("bridge_attach_to_send", account, none, Jsonb({})),
+        lambda: bridge.fenced(
+            "bridge_finish_attachment", account, none, "failed", None, None, None, True
+        ),
+        lambda: bridge.fenced("bridge_command_context", account, none),
+        lambda: bridge.fenced("bridge_record_history", account, Jsonb({})),
+        lambda: bridge.fenced("bridge_begin_history", account),
+        lambda: bridge.fenced("bridge_history_state", account, 1),
+        lambda: bridge.fenced("bridge_finish_history", account, None),
     ]
 
 
