@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import base64
 import itertools
+import secrets
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import anyio
 import anyio.to_thread
+import psutil
 import psycopg
 import pytest
 
@@ -363,3 +366,46 @@ async def test_without_days_there_is_no_history(
     (message,) = await frontend.rows("messages", integration_account_id=account)
     assert message["conteudo"] == "agora"
     assert (await frontend.row("integration_accounts", id=account))["sync_status"] == "idle"
+
+
+def memory_mb(process: psutil.Process) -> float:
+    """Private memory now; 0 if it is gone."""
+    with suppress(psutil.Error):
+        return float(process.memory_info().rss) / 1e6
+    return 0.0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+async def test_a_large_history_costs_the_bridge_little_memory(
+    stack: StackInfo, bridge: BridgeProcess, frontend: Frontend, simulator: Simulator
+) -> None:
+    """60 MB in one piece; Go holds it several times, the Python around it only parts."""
+    number = fresh_number()
+    simulator.add_phone(number, "Shop")
+    chats = past_chats(60, 6000)
+    for chat in chats:
+        for said in chat["messages"]:
+            said["text"] += secrets.token_hex(5000)
+    simulator.history(number, chats)
+    account = await frontend.insert_account()
+    await until(lambda: _engines(bridge), bool)
+    assert bridge.process is not None
+    parent = psutil.Process(bridge.process.pid)
+    before = memory_mb(parent), max(map(memory_mb, bridge.engines()))
+    most = [0.0, 0.0]
+    await paired(frontend, simulator, account, number)
+
+    async def look() -> Row:
+        most[0] = max(most[0], memory_mb(parent))
+        most[1] = max(most[1], *map(memory_mb, bridge.engines()), 0.0)
+        return await frontend.row("integration_accounts", id=account)
+
+    await until(look, lambda row: row["sync_status"] == "done", within_s=200)
+    assert counted(stack, account)["messages"] == 6000
+    print(f"parent {before[0]:.0f} -> {most[0]:.0f} MB, engine {before[1]:.0f} -> {most[1]:.0f} MB")
+    assert most[0] - before[0] < 100
+
+
+async def _engines(bridge: BridgeProcess) -> list[psutil.Process]:
+    return bridge.engines()
