@@ -12,6 +12,7 @@ import base64
 import random
 import uuid
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -142,14 +143,11 @@ class Downloads:
                 self._woken = anyio.Event()
                 if free := self._free():
                     claimed = await until_available(
-                        lambda free=free: self._rpc.claim_attachments(free),  # type: ignore[misc]
-                        what="claim attachments",
+                        partial(self._rpc.claim_attachments, free), what="claim attachments"
                     )
                     for attachment in claimed:
                         self._running += 1
                         files.start_soon(self._take, attachment, name="fetch a file")
-                    if len(claimed) == free:
-                        self._woken.set() if self._free() else None
                 with anyio.move_on_after(self._pause_s()):
                     await self._woken.wait()
 
