@@ -4,10 +4,22 @@ do $$
 declare
   found text;
 begin
-  select string_agg('table public.' || class.relname, ', ' order by class.relname) into found
-  from pg_catalog.pg_class as class
-  where class.relnamespace = 'public'::regnamespace
-    and class.relname in ('message_reactions', 'poll_votes');
+  select string_agg(collision.what, ', ' order by collision.what) into found
+  from (
+    select 'table public.' || class.relname as what
+    from pg_catalog.pg_class as class
+    where class.relnamespace = 'public'::regnamespace
+      and class.relname in ('message_reactions', 'poll_votes')
+    union
+    select 'function public.' || function.proname
+    from pg_catalog.pg_proc as function
+    where function.pronamespace = 'public'::regnamespace
+      and function.proname in (
+        'bridge_claim_attachments', 'bridge_find_stored_file', 'bridge_finish_attachment',
+        'bridge_attach_to_send', 'bridge_command_context', 'bridge_record_history',
+        'bridge_begin_history', 'bridge_history_state', 'bridge_finish_history'
+      )
+  ) as collision;
   if found is not null then
     raise exception 'wabridge cannot be updated here, because this project already has: %. Nothing was changed.', found
       using errcode = 'duplicate_object',
