@@ -152,15 +152,22 @@ async def test_a_poll_and_its_votes(linked: Linked) -> None:
     )
 
 
+async def until_reaction(linked: Linked, row: Row, emoji: str) -> Row:
+    def is_there(rows: list[Row]) -> bool:
+        return [each["emoji"] or "" for each in rows] == [emoji]
+
+    (reaction,) = await until(
+        lambda: linked.frontend.rows("message_reactions", message_id=row["id"]), is_there
+    )
+    return reaction
+
+
 async def test_a_reaction_comes_changes_and_goes(linked: Linked) -> None:
     row = await received(linked, "text", text="pronto")
     target = row["whatsapp_message_id"]
     for emoji in ("👍", "❤️", ""):
         await send(linked, "reaction", target_id=target, text=emoji)
-        (reaction,) = await until(
-            lambda: linked.frontend.rows("message_reactions", message_id=row["id"]),
-            lambda rows, emoji=emoji: rows and (rows[0]["emoji"] or "") == emoji,
-        )
+        reaction = await until_reaction(linked, row, emoji)
         assert reaction["lead_id"] == row["sender_lead_id"]
     assert len(await linked.frontend.rows("messages", integration_account_id=linked.account)) == 1
 

@@ -112,8 +112,10 @@ def value_of(field: FieldDescriptor, depth: int) -> st.SearchStrategy[Any]:
     one: st.SearchStrategy[Any]
     match field.type:
         case FieldDescriptor.TYPE_MESSAGE:
+            assert field.message_type is not None
             one = filled(field.message_type, depth - 1) if depth else st.just({})
         case FieldDescriptor.TYPE_ENUM:
+            assert field.enum_type is not None
             one = st.sampled_from([value.name for value in field.enum_type.values])
         case FieldDescriptor.TYPE_BYTES:
             one = st.binary(max_size=40).map(lambda raw: base64.b64encode(raw).decode())
