@@ -24,6 +24,8 @@ from bridge.supabase.rpc import HistoryState, Recorded
 
 CALL_MESSAGES = 500
 CALL_CHATS = 60
+# No more than the engine gives out before the first is confirmed.
+READ_AHEAD = 16
 # After 100 percent names may follow; without them the phone may still be at it, or have been
 # switched off.
 LAST_QUIET_S = 3.0
@@ -160,7 +162,7 @@ class HistoryImport:
                 what="begin a history",
             )
             open_ended = True
-        send, receive = anyio.create_memory_object_stream[HistoryDelivery](0)
+        send, receive = anyio.create_memory_object_stream[HistoryDelivery](READ_AHEAD)
         async with anyio.create_task_group() as helpers:
             helpers.start_soon(_read, self._feed.history, send, name="read histories")
             async with receive:
