@@ -19,7 +19,9 @@ surrogates in escapes, numbers beyond its range."""
 
 KNOWN_TYPES = [
     *("connect", "disconnect", "logout", "send", "mark_read"),
-    *("edit", "react", "typing", "check_numbers", "group_create", "block"),
+    *("edit", "revoke", "react", "typing", "check_numbers", "sync_history", "refresh_profile"),
+    *("group_create", "group_update", "group_participants", "group_invite", "group_leave"),
+    *("set_profile", "block", "unblock", "reject_call"),
 ]
 texts = st.text(max_size=40)
 scalars = (

@@ -97,6 +97,8 @@ def test_functions_with_the_rights_of_their_owner_are_few_and_known(world: World
         "check_account",
         "keep_one_owner",
         "rename_conversations_of_lead",
+        "renumber_changed_message",
+        "settle_command",
         "submit_command",
         "whatsapp_command_problem",
         "whatsapp_create_workspace",
