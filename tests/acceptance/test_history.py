@@ -21,7 +21,7 @@ import pytest
 from bridge.sandbox.stack import StackInfo
 from tests.acceptance.conftest import Frontend, Row, until
 from tests.fixtures.bridge import BridgeProcess, running_bridge
-from tests.fixtures.simulator import Simulator, fresh_number
+from tests.fixtures.simulator import Simulator, fresh_number, own_simulator
 from tests.unit.engine.protobufs import e2e
 
 pytestmark = pytest.mark.anyio
@@ -409,3 +409,37 @@ async def test_a_large_history_costs_the_bridge_little_memory(
 
 async def _engines(bridge: BridgeProcess) -> list[psutil.Process]:
     return bridge.engines()
+
+
+async def test_a_history_that_was_announced_and_not_fetched_is_fetched_after_a_restart(
+    stack: StackInfo, bridge: BridgeProcess, frontend: Frontend
+) -> None:
+    with own_simulator() as simulator:  # what it withholds, it withholds from everybody
+        bridge.stop()
+        bridge.start(WHATSAPP_SIMULATOR_URL=simulator.control_url)
+        number = fresh_number()
+        simulator.add_phone(number, "Shop")
+        chats = past_chats(3, 30)
+        simulator.history(number, chats, withheld=True)
+        account = await frontend.insert_account()
+        await paired(frontend, simulator, account, number)
+        announced = bridge.disk / "state" / "accounts" / account / "history" / "announced"
+        await until(lambda: _files(announced), lambda files: len(files) == 1)
+        for engine in bridge.engines():
+            engine.kill()
+        bridge.stop(signal.SIGKILL)
+        assert counted(stack, account)["messages"] == 0
+
+        simulator.history(number, [])
+        bridge.start(WHATSAPP_SIMULATOR_URL=simulator.control_url)
+        await until(
+            lambda: anyio.to_thread.run_sync(counted, stack, account),
+            lambda row: row["messages"] == 30,
+        )
+        await synchronised(frontend, account, [])
+        assert await _files(announced) == []
+        bridge.stop()
+
+
+async def _files(directory: Path) -> list[Path]:
+    return sorted(directory.glob("*.sealed"))

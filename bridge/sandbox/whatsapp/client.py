@@ -163,12 +163,14 @@ class SimulatorClient:
         *,
         now: bool = False,
         chunks: int = 1,
+        withheld: bool = False,
     ) -> Json:
         """Set what the next history sync contains; `now` sends it to linked devices as well."""
         body = {
             "conversations": [dict(each) for each in conversations],
             "now": now,
             "chunks": chunks,
+            "withheld": withheld,
         }
         return self._call("POST", f"/phones/{number}/history", body)
 

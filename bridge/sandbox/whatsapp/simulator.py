@@ -230,7 +230,9 @@ class Simulator:
                 chunk=chunk,
                 progress=100 * sent // max(1, len(conversations)) if conversations else 100,
             )
-            announced = history.notification(kind, blob, media, chunk=chunk)
+            announced = history.notification(
+                kind, blob, media, chunk=chunk, withheld=phone.state.history_withheld
+            )
             phone.send_to_own(device, announced)
             kind = history.RECENT
         blob = history.history_sync(history.PUSH_NAMES, [], push_names=names, lids=lids)

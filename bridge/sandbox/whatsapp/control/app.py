@@ -263,6 +263,9 @@ class _Control:
                     past_address(phone, message.sender)
         phone.state.history = body.conversations
         phone.state.history_chunks = max(1, body.chunks)
+        phone.state.history_withheld = body.withheld
+        if not body.withheld:
+            self._simulator.server.media.release()
         devices = self._simulator.send_history_now(phone, body.conversations) if body.now else 0
         self._changed()
         return _json({"sent_to_devices": devices})

@@ -125,12 +125,14 @@ class ShowTyping(Body, frozen=True):
 class NewHistory(Body, frozen=True):
     """Conversations for the next linked device; `now` sends them to the linked ones as well.
 
-    They are sent in so many `chunks`, with a progress that rises to 100.
+    They are sent in so many `chunks`, with a progress that rises to 100. `withheld` ones are
+    announced and cannot be fetched until this is called again without it.
     """
 
     conversations: list[PastConversation]
     now: bool = False
     chunks: int = 1
+    withheld: bool = False
 
 
 class NewContact(Body, frozen=True):

@@ -118,10 +118,18 @@ def history_sync(
 
 
 def notification(
-    kind: int, history: bytes, media: MediaHost, *, chunk: int = 1, progress: int = 100
+    kind: int,
+    history: bytes,
+    media: MediaHost,
+    *,
+    chunk: int = 1,
+    progress: int = 100,
+    withheld: bool = False,
 ) -> bytes:
     """Upload a history; gives the protocol message that announces it."""
     uploaded = media.add(zlib.compress(history), "history")
+    if withheld:
+        media.withhold(uploaded.direct_path)
     announced = protobuf.encode(
         (1, uploaded.file_sha256),
         (2, uploaded.size_bytes),

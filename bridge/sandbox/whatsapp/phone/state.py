@@ -34,6 +34,7 @@ class PhoneState:
         known: messages by id; one's own and others' never share an id.
         distributed: ``group|key id|device`` that have our sender key.
         history: what the next linked companion gets, in so many chunks.
+        history_withheld: they are announced, and cannot be fetched for now.
     """
 
     number: str
@@ -44,6 +45,7 @@ class PhoneState:
     distributed: set[str] = field(default_factory=set)
     history: list[PastConversation] = field(default_factory=list)
     history_chunks: int = 1
+    history_withheld: bool = False
     inbox: list[InboxEntry] = field(default_factory=list)
     last_seq: int = 0
 

@@ -39,6 +39,7 @@ class MediaHost:
         self._directory = directory
         self._blobs: dict[str, bytes] = {}
         self._size_bytes = 0
+        self._withheld: set[str] = set()
         if directory:
             directory.mkdir(parents=True, exist_ok=True)
 
@@ -60,6 +61,8 @@ class MediaHost:
     def get(self, path: str) -> bytes | None:
         """The blob of a path (with or without query)."""
         name = path.partition("?")[0].rsplit("/", 1)[-1]
+        if name in self._withheld:
+            return None
         if not self._directory:
             return self._blobs.get(name)
         file = self._directory / name
@@ -72,6 +75,14 @@ class MediaHost:
             (self._directory / name).unlink(missing_ok=True)
         elif (blob := self._blobs.pop(name, None)) is not None:
             self._size_bytes -= len(blob)
+
+    def withhold(self, path: str) -> None:
+        """Have a blob, and say that it is not here."""
+        self._withheld.add(path.partition("?")[0].rsplit("/", 1)[-1])
+
+    def release(self) -> None:
+        """Nothing is withheld any more."""
+        self._withheld.clear()
 
     def add(self, plaintext: bytes, kind: str) -> Uploaded:
         """Encrypt a file under a new key and keep it."""
