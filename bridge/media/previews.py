@@ -64,11 +64,12 @@ class Previews:
             title=title[:MOST_TITLE_CHARS],
             description=(head.said("og:description", "description") or "")[:MOST_DESCRIPTION_CHARS]
             or None,
-            thumbnail=await self._thumbnail(urljoin(url, head.said("og:image") or "")),
+            thumbnail=await self._thumbnail(url, head.said("og:image")),
         )
 
-    async def _thumbnail(self, url: str) -> bytes | None:
-        if _LINK.fullmatch(url) is None:
+    async def _thumbnail(self, page: str, said: str | None) -> bytes | None:
+        url = _absolute(page, said or "")
+        if not said or _LINK.fullmatch(url) is None:
             return None
         try:
             async with self._fetcher.fetch(url, limit_bytes=MOST_IMAGE_BYTES) as image:
@@ -113,6 +114,13 @@ class Head(HTMLParser):
         """Of `HTMLParser`."""
         if self._in_title:
             self.title = _line(self.title + data)
+
+
+def _absolute(page: str, said: str) -> str:
+    try:
+        return urljoin(page, said)
+    except ValueError:  # "//[": no address at all
+        return ""
 
 
 def _head_of(path: Path) -> Head:
