@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 import time
 import zlib
@@ -26,6 +27,14 @@ class PastReaction(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     sender: str | None = None
 
 
+class PastVote(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What somebody chose in a poll of the past; `sender` is a number or an address."""
+
+    options: list[str]
+    from_me: bool = False
+    sender: str | None = None
+
+
 class PastMessage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A message of the past.
 
@@ -46,6 +55,7 @@ class PastMessage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     status: int | None = None
     revoked: bool = False
     reactions: list[PastReaction] = []
+    votes: list[PastVote] = []
 
 
 class PastConversation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -158,6 +168,7 @@ def _message(past: PastMessage, chat: JID, senders: dict[str, JID]) -> bytes:
         (5, participant),
         (24, _REVOKED if past.revoked else None),
         (41, [_reaction(each, chat, id_, senders, at) for each in past.reactions]),
+        (45, [_vote(each, chat, id_, senders, at) for each in past.votes]),
     )
     return protobuf.encode((1, info), (2, at))
 
@@ -169,6 +180,14 @@ def _reaction(
     participant = str(by) if by and chat.is_group and not past.from_me else None
     key = _key(chat, f"{target}R", participant, from_me=past.from_me)
     return protobuf.encode((1, key), (2, past.emoji), (4, at * 1000))
+
+
+def _vote(past: PastVote, chat: JID, target: str, senders: dict[str, JID], at: int) -> bytes:
+    by = senders.get(past.sender or "")
+    participant = str(by) if by and chat.is_group and not past.from_me else None
+    key = _key(chat, f"{target}V", participant, from_me=past.from_me)
+    chosen = [hashlib.sha256(name.encode()).digest() for name in past.options]
+    return protobuf.encode((1, key), (2, protobuf.encode((1, chosen))), (3, at * 1000))
 
 
 def _key(chat: JID, id_: str, participant: str | None, *, from_me: bool) -> bytes:
