@@ -253,9 +253,9 @@ def _gather(first: Delivery, receive: MemoryObjectReceiveStream[Delivery]) -> li
 
 
 def _text_chars(delivery: Delivery) -> int:
+    """About the size of what a message brings: texts, captions, previews of pictures."""
     message = getattr(delivery.event, "message", None)
-    text = message.get("conversation") if isinstance(message, dict) else None
-    return len(text) if isinstance(text, str) else 0
+    return len(msgspec.json.encode(message)) if isinstance(message, dict) else 0
 
 
 def _ruled(row: Row, outcomes: Outcomes) -> Row | None:

@@ -7,6 +7,7 @@ from bridge.normalise.fields import MAX_LABEL_CHARS, known
 from bridge.normalise.identity import chat_of, peer_of, person_of
 from bridge.normalise.rows import CallRow, clean, iso
 
+_MAX_ID_CHARS = 128  # an index takes no long ones
 _STATES = {"offered": "ringing", "accepted": "accepted", "rejected": "rejected"}
 # reasons of an end that are no answer by this account's devices
 _TAKEN = {"accepted_elsewhere": "accepted", "rejected_elsewhere": "rejected"}
@@ -21,7 +22,7 @@ def row_of_call(call: CallTold) -> CallRow | None:
     chat = chat_of(address)
     reason = clean(call.reason)[:MAX_LABEL_CHARS]
     return CallRow(
-        call_id=clean(call.call_id)[:MAX_LABEL_CHARS],
+        call_id=clean(call.call_id)[:_MAX_ID_CHARS],
         chat=chat,
         peer=peer_of(chat, call.caller),
         sender=person_of(call.caller),

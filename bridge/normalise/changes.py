@@ -26,6 +26,7 @@ from bridge.normalise.rows import (
 BY_ADMIN = "8"
 _MAX_EMOJI_CHARS = 64
 _MAX_CHOICES = 100
+_MAX_ID_CHARS = 128  # WhatsApp's have 16 to 40; an index takes no long ones
 _LATEST_MS = 253_402_300_799_000
 
 
@@ -103,7 +104,7 @@ def _poll_vote(event: MessageReceived, body: Fields) -> PollVoteRow | None:
 def _common(event: MessageReceived, key: Fields, at: str) -> dict[str, Any] | None:
     """What all changes have; None if it is not said which message is meant."""
     target = label(key, "ID")
-    if target is None:
+    if target is None or len(target) > _MAX_ID_CHARS:
         return None
     chat: Chat = chat_of(event.chat)
     return {

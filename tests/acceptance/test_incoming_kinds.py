@@ -7,9 +7,11 @@ from typing import Any
 
 import anyio
 import pytest
+from google.protobuf.json_format import ParseDict
 
 from bridge.sandbox.whatsapp.codec import protobuf
 from tests.acceptance.conftest import Linked, Row, until
+from tests.unit.engine.protobufs import e2e
 
 pytestmark = pytest.mark.anyio
 
@@ -207,12 +209,77 @@ async def test_buttons_are_readable(linked: Linked) -> None:
     assert row["payload"]["choices"][1] == {"id": "button-1", "title": "Não"}
 
 
-async def test_a_group_invite_is_a_text_with_its_link(linked: Linked) -> None:
-    invite = protobuf.encode((1, "120363@g.us"), (2, "AbC"), (4, "Clientes"))
-    raw = base64.b64encode(protobuf.encode((28, invite))).decode()
-    row = await received(linked, "raw", message_base64=raw)
-    assert row["conteudo"] == "Clientes\nhttps://chat.whatsapp.com/AbC"
-    assert row["payload"]["kind"] == "group_invite"
+READABLE: dict[str, tuple[Row, str]] = {
+    "group_invite": (
+        {"groupInviteMessage": {"inviteCode": "AbC", "groupName": "Clientes"}},
+        "Clientes\nhttps://chat.whatsapp.com/AbC",
+    ),
+    "list": (
+        {
+            "listMessage": {
+                "title": "Menu",
+                "description": "Escolha",
+                "sections": [{"rows": [{"rowID": "1", "title": "Boleto"}]}],
+            }
+        },
+        "Menu\nEscolha\n• Boleto",
+    ),
+    "list_reply": (
+        {"listResponseMessage": {"title": "Boleto", "singleSelectReply": {"selectedRowID": "1"}}},
+        "Boleto",
+    ),
+    "buttons_reply": (
+        {"buttonsResponseMessage": {"selectedButtonID": "y", "selectedDisplayText": "Sim"}},
+        "Sim",
+    ),
+    "template": (
+        {"templateMessage": {"hydratedTemplate": {"hydratedContentText": "Saiu para entrega"}}},
+        "Saiu para entrega",
+    ),
+    "template_reply": (
+        {"templateButtonReplyMessage": {"selectedID": "ok", "selectedDisplayText": "Ok"}},
+        "Ok",
+    ),
+    "interactive": (
+        {
+            "interactiveMessage": {
+                "body": {"text": "Pague"},
+                "nativeFlowMessage": {
+                    "buttons": [{"name": "a", "buttonParamsJSON": '{"display_text": "Copiar"}'}]
+                },
+            }
+        },
+        "Pague\n• Copiar",
+    ),
+    "interactive_reply": ({"interactiveResponseMessage": {"body": {"text": "Feito"}}}, "Feito"),
+    "product": ({"productMessage": {"product": {"title": "Caneca"}}}, "Caneca"),
+    "order": ({"orderMessage": {"orderTitle": "Pedido", "message": "Quero"}}, "Pedido\nQuero"),
+    "event": ({"eventMessage": {"name": "Reunião"}}, "Reunião"),
+}
+
+
+@pytest.mark.parametrize("kind", READABLE)
+async def test_what_businesses_send_is_readable(linked: Linked, kind: str) -> None:
+    message, shown = READABLE[kind]
+    raw = ParseDict(message, e2e.Message()).SerializeToString()
+    row = await received(linked, "raw", message_base64=base64.b64encode(raw).decode())
+    assert (row["tipo"], row["conteudo"], row["payload"]["kind"]) == ("text", shown, kind)
+
+
+async def test_what_the_own_phone_does_is_recorded_as_own(linked: Linked) -> None:
+    incoming = await received(linked, "text", text="Chegou?")
+    on_phone = {"to": linked.customer, "sender": linked.number}
+    await send(linked, "reaction", **on_phone, target_id=incoming["whatsapp_message_id"], text="👀")
+    reaction = await until_reaction(linked, incoming, "👀")
+    assert reaction["lead_id"] is None
+    own = await received(linked, "text", **on_phone, text="Amanha")
+    assert (own["from_me"], own["status"]) == (True, "sent")
+    target = own["whatsapp_message_id"]
+    await send(linked, "edit", **on_phone, target_id=target, text="Amanhã")
+    edited = await until_row(linked, target, lambda row: row["edited_at"])
+    assert edited["conteudo"] == "Amanhã"
+    await send(linked, "revoke", **on_phone, target_id=target)
+    await until_row(linked, target, lambda row: row["revoked_at"])
 
 
 @pytest.mark.parametrize(("number", "raw_type"), [(41, "invoiceMessage"), (4095, "field4095")])
