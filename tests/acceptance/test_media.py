@@ -77,6 +77,23 @@ async def test_a_file_of_the_bucket_reaches_the_phone(
     assert await stored_bytes(linked.frontend, file) == data
 
 
+async def test_a_picture_answers_a_message_and_is_seen_once(linked: Linked, tmp_path: Path) -> None:
+    question = await anyio.to_thread.run_sync(
+        lambda: linked.simulator.send_text(linked.customer, to=linked.number, text="Foto?")
+    )
+    asked = await linked.frontend.until_message(
+        integration_account_id=linked.account, whatsapp_message_id=question
+    )
+    data, mime_type = sample("image", tmp_path)
+    path = await put(linked, data, "photo.jpg", mime_type)
+    payload = {"type": "image", "storage_path": path, "view_once": True}
+    command = await send(linked, payload | {"quoted_message_id": asked["id"]})
+    entry, received = await got(linked, command)
+    assert received == data
+    assert entry["quoted_id"] == question
+    assert entry["details"]["view_once"] is True
+
+
 async def test_any_sound_goes_out_as_a_voice_note(linked: Linked, tmp_path: Path) -> None:
     data = sound(tmp_path / "sound.wav", seconds=3).read_bytes()
     path = await put(linked, data, "memo.wav", "audio/wav")

@@ -17,6 +17,7 @@ _TEXT, _SENDER_KEY, _EXTENDED, _PROTOCOL, _DEVICE_SENT, _REACTION, _EDITED = 1, 
 _REVOKE, _EDIT = 0, 14
 _CONTEXT, _POLL_CONTEXT = 17, 5
 _WRAPPERS = (37, 40, 53, 55, _EDITED)  # view once, ephemeral, document with caption, …
+_ONCE = (37, 55)  # the wrappers of what is seen once
 _CALLED = {4: "contact", 5: "location", 26: "sticker", 49: "poll", 64: "poll"}
 
 
@@ -194,7 +195,10 @@ def read_content(raw: bytes) -> Said:
     message = protobuf.decode(raw)
     for number in _WRAPPERS:
         if number in message:
-            return read_content(message.sub(number).bytes_(1))
+            said = read_content(message.sub(number).bytes_(1))
+            if number in _ONCE:
+                said.details["view_once"] = True
+            return said
     for kind, numbers in _MEDIA.items():
         if numbers.message in message:
             return _read_media(kind, message.sub(numbers.message), numbers)
