@@ -86,13 +86,20 @@ class MediaOverLimit(CommandError):
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
-    """Where a file is and how it is opened."""
+class Keys:
+    """What a file was encrypted with."""
 
-    url: str
     iv: bytes
     key: bytes
     mac_key: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a file is and how it is opened; `keys` None = it is not encrypted (channels)."""
+
+    url: str
+    keys: Keys | None
     encrypted_sha256: bytes | None
     sha256: bytes | None
 
@@ -135,25 +142,29 @@ def source_of(kind: str, message: bytes) -> Source:
     try:
         told = msgspec.json.decode(message, type=dict[str, Any])
         path = told["directPath"]
-        media_key = base64.b64decode(told["mediaKey"], validate=True)
+        media_key = base64.b64decode(told.get("mediaKey") or "", validate=True)
         encrypted = base64.b64decode(told.get("fileEncSHA256") or "", validate=True)
         plain = base64.b64decode(told.get("fileSHA256") or "", validate=True)
     except (msgspec.DecodeError, KeyError, TypeError, ValueError, binascii.Error):
         raise MediaBroken from None
-    if not isinstance(path, str) or not _PATH.fullmatch(path) or len(media_key) != 32:
+    if not isinstance(path, str) or not _PATH.fullmatch(path) or len(media_key) not in (0, 32):
         raise MediaBroken
+    if not media_key and not plain:
+        raise MediaBroken  # nothing would say whether it is the file of the message
     info, name = _KINDS[kind]
-    keys = HKDF(algorithm=SHA256(), length=112, salt=None, info=info).derive(media_key)
     mark = base64.urlsafe_b64encode(encrypted).decode()
     joint = "&" if "?" in path else "?"
     return Source(
         url=f"https://{HOST}{path}{joint}hash={mark}&mms-type={name}&__wa-mms=",
-        iv=keys[:16],
-        key=keys[16:48],
-        mac_key=keys[48:80],
+        keys=_keys_of(media_key, info) if media_key else None,
         encrypted_sha256=encrypted or None,
         sha256=plain or None,
     )
+
+
+def _keys_of(media_key: bytes, info: bytes) -> Keys:
+    made = HKDF(algorithm=SHA256(), length=112, salt=None, info=info).derive(media_key)
+    return Keys(iv=made[:16], key=made[16:48], mac_key=made[48:80])
 
 
 def _transfer(http: httpx.Client, source: Source, target: Path, max_bytes: int) -> dict[str, Any]:
@@ -171,7 +182,7 @@ def _transfer(http: httpx.Client, source: Source, target: Path, max_bytes: int) 
             raise MediaExpired
         if response.status_code != 200 or "content-encoding" in response.headers:
             raise MediaHostUnavailable
-        opening = Opening(source)
+        opening = Opening(source, source.keys) if source.keys else Checking(source)
         received = 0
         for piece in response.iter_bytes(CHUNK_BYTES):
             received += len(piece)
@@ -184,23 +195,48 @@ def _transfer(http: httpx.Client, source: Source, target: Path, max_bytes: int) 
     return {"size_bytes": opening.size_bytes, "sha256": opening.sha256}
 
 
-class Opening:
-    """Decrypts a file as it comes; `finish` says whether all of it was what it should be."""
+class Checking:
+    """Passes on a file that is not encrypted; `finish` says whether it was the right one."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
-        self._cipher = Cipher(algorithms.AES(source.key), modes.CBC(source.iv)).decryptor()
-        self._padding = padding.PKCS7(128).unpadder()
-        self._mac = hmac.new(source.mac_key, source.iv, hashlib.sha256)
-        self._encrypted = hashlib.sha256()
         self._plain = hashlib.sha256()
-        self._tail = b""
         self.size_bytes = 0
 
     @property
     def sha256(self) -> str:
-        """Of what was decrypted so far, hexadecimal."""
+        """Of what was passed on so far, hexadecimal."""
         return self._plain.hexdigest()
+
+    def feed(self, piece: bytes) -> bytes:
+        """What can be read with this piece."""
+        return self._noted(piece)
+
+    def finish(self) -> bytes:
+        """The rest.
+
+        :raises MediaBroken: if it is another file.
+        """
+        if self._source.sha256 not in (None, self._plain.digest()):
+            raise MediaBroken
+        return b""
+
+    def _noted(self, data: bytes) -> bytes:
+        self._plain.update(data)
+        self.size_bytes += len(data)
+        return data
+
+
+class Opening(Checking):
+    """Decrypts a file as it comes, and checks what it was in both forms."""
+
+    def __init__(self, source: Source, keys: Keys) -> None:
+        super().__init__(source)
+        self._cipher = Cipher(algorithms.AES(keys.key), modes.CBC(keys.iv)).decryptor()
+        self._padding = padding.PKCS7(128).unpadder()
+        self._mac = hmac.new(keys.mac_key, keys.iv, hashlib.sha256)
+        self._encrypted = hashlib.sha256()
+        self._tail = b""
 
     def feed(self, piece: bytes) -> bytes:
         """What can be read with this piece; the last bytes are kept back, for they are the MAC."""
@@ -208,7 +244,7 @@ class Opening:
         data = self._tail + piece
         ciphertext, self._tail = data[:-MAC_BYTES], data[-MAC_BYTES:]
         self._mac.update(ciphertext)
-        return self._opened(self._padding.update(self._cipher.update(ciphertext)))
+        return self._noted(self._padding.update(self._cipher.update(ciphertext)))
 
     def finish(self) -> bytes:
         """The rest.
@@ -219,17 +255,9 @@ class Opening:
             rest = self._padding.update(self._cipher.finalize()) + self._padding.finalize()
         except ValueError:
             raise MediaBroken from None
-        opened = self._opened(rest)
-        source = self._source
         if not hmac.compare_digest(self._mac.digest()[:MAC_BYTES], self._tail):
             raise MediaBroken
-        if source.encrypted_sha256 not in (None, self._encrypted.digest()):
+        if self._source.encrypted_sha256 not in (None, self._encrypted.digest()):
             raise MediaBroken
-        if source.sha256 not in (None, self._plain.digest()):
-            raise MediaBroken
-        return opened
-
-    def _opened(self, data: bytes) -> bytes:
-        self._plain.update(data)
-        self.size_bytes += len(data)
-        return data
+        opened = self._noted(rest)
+        return opened + super().finish()

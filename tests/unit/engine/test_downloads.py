@@ -63,10 +63,22 @@ def test_a_file_comes_as_it_was_sent(tmp_path: Path, kind: str) -> None:
     assert asked[0].host == "mmg.whatsapp.net"
 
 
+def test_files_of_channels_are_not_encrypted(tmp_path: Path) -> None:
+    plain = b"a picture for everybody"
+    message = part(plain, plain, mediaKey=None)
+    told = fetch(tmp_path / "file", message, lambda _: httpx.Response(200, content=plain))
+    assert (tmp_path / "file").read_bytes() == plain
+    assert told["size_bytes"] == len(plain)
+    with pytest.raises(CommandError, match="not the one of the message"):
+        fetch(tmp_path / "other", message, lambda _: httpx.Response(200, content=b"another"))
+
+
 @given(plain=st.binary(max_size=200), cuts=st.lists(st.integers(0, 250), max_size=6))
 def test_however_the_bytes_are_cut(plain: bytes, cuts: list[int]) -> None:
     blob = encrypt_media(plain, "image", KEY)
-    opening = Opening(source_of("image", part(plain, blob)))
+    source = source_of("image", part(plain, blob))
+    assert source.keys is not None
+    opening = Opening(source, source.keys)
     places = [0, *sorted(min(cut, len(blob)) for cut in cuts), len(blob)]
     pieces = [blob[a:b] for a, b in pairwise(places)]
     opened = b"".join(opening.feed(piece) for piece in pieces) + opening.finish()
