@@ -266,6 +266,22 @@ async def test_what_businesses_send_is_readable(linked: Linked, kind: str) -> No
     assert (row["tipo"], row["conteudo"], row["payload"]["kind"]) == ("text", shown, kind)
 
 
+async def test_status_posts_come_only_if_the_account_wants_them(linked: Linked) -> None:
+    post = {"to": "status@broadcast", "viewers": [linked.number]}
+    unwanted = await send(linked, "text", **post, text="praia")
+    await received(linked, "text", text="depois")
+    frontend = linked.frontend
+    rows = await frontend.rows("messages", integration_account_id=linked.account)
+    assert unwanted not in {row["whatsapp_message_id"] for row in rows}
+    wanted = {"settings": {"receive_status_updates": True}}
+    accounts = frontend.client.table("integration_accounts")
+    await accounts.update(wanted).eq("id", linked.account).execute()
+    row = await received(linked, "text", **post, text="sol")
+    conversation = await frontend.row("conversations", id=row["conversation_id"])
+    assert (conversation["kind"], conversation["lead_id"]) == ("status", None)
+    assert (row["conteudo"], row["sender_nome"]) == ("sol", "Maria")
+
+
 async def test_what_the_own_phone_does_is_recorded_as_own(linked: Linked) -> None:
     incoming = await received(linked, "text", text="Chegou?")
     on_phone = {"to": linked.customer, "sender": linked.number}

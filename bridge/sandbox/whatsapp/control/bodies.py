@@ -62,8 +62,9 @@ class NewCard(Body, frozen=True):
 class NewMessage(Body, frozen=True):
     """What a phone sends: `to` is a number, an address, or (also as `group`) a group.
 
-    Which fields a `type` needs, `control.sending` says. `message_base64` is a serialised
-    `waE2E.Message`, for kinds that have no name here (type `raw`).
+    To `status@broadcast` it is a post for the numbers in `viewers`. Which fields a `type` needs,
+    `control.sending` says. `message_base64` is a serialised `waE2E.Message`, for kinds that have
+    no name here (type `raw`).
     """
 
     to: str | None = None
@@ -92,6 +93,7 @@ class NewMessage(Body, frozen=True):
     options: list[str] = []
     selectable: int = 1
     message_base64: str | None = None
+    viewers: list[str] = []
 
 
 class NewCall(Body, frozen=True):

@@ -49,6 +49,10 @@ def send(phone: Phone, body: NewMessage) -> str:
     to = body.group or body.to
     if not to:
         raise ControlError(400, "bad_request", "`to` (or `group`) is missing.")
+    if to == "status@broadcast":
+        viewers = [phone.server.directory.account(phone.chat_of(each)) for each in body.viewers]
+        seen_by = [viewer for viewer in viewers if viewer is not None]
+        return phone.post_status(seen_by, _content(phone, phone.account.lid, body))
     chat = phone.chat_of(to)
     return phone.send(chat, _content(phone, chat, body), garbled=body.garbled)
 

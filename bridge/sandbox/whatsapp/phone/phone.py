@@ -137,6 +137,24 @@ class Phone:
         self.server.router.message(self.device, Node("message", attrs, body))
         return id_
 
+    def post_status(self, viewers: list[Account], content: Content) -> str:
+        """A post that people see for a day; told to the companions of those who may see it."""
+        id_ = "3A" + secrets.token_hex(15).upper()
+        for device in [device for viewer in viewers for device in viewer.companions()]:
+            attrs: Attrs = {
+                "id": id_,
+                "type": content.stanza_type,
+                "from": JID("status", "broadcast"),
+                "participant": self.account.lid,
+                "participant_pn": self.account.pn,
+                "addressing_mode": "lid",
+                "t": int(time.time()),
+                "notify": self.account.name,
+            }
+            enc = self._encrypt(device, content, content.raw)
+            self.server.post.deliver(device, Node("message", attrs, [enc]))
+        return id_
+
     def send_to_own(self, device: Device, protocol_message: bytes) -> str:
         """Send a protocol message to one own companion."""
         id_ = "3A" + secrets.token_hex(15).upper()
