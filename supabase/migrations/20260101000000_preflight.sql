@@ -75,7 +75,10 @@ begin
     where policy.polrelid = 'storage.objects'::regclass
       and policy.polname in (
         'members read whatsapp media of their workspaces',
-        'agents add whatsapp media to accounts of their workspaces'
+        'agents add whatsapp media to accounts of their workspaces',
+        'nobody else reads whatsapp media', 'nobody else adds whatsapp media',
+        'nobody changes whatsapp media', 'nobody deletes whatsapp media',
+        'strangers have no part in whatsapp media'
       )
   ) as collision;
 
