@@ -318,7 +318,10 @@ class Spool:
         segment.start = segment.size = start
         while segment.size < len(data):
             head = data[segment.size : segment.size + _HEAD.size]
-            if len(head) < _HEAD.size or not data[segment.size :].strip(b"\0"):
+            if len(head) < _HEAD.size:
+                break
+            # asked of an empty head only: the rest of the file is copied for it
+            if not any(head) and not data[segment.size :].strip(b"\0"):
                 break
             (size, checksum) = _HEAD.unpack(head)
             position = segment.end
