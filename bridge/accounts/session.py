@@ -317,7 +317,12 @@ class LiveSession:
                 await self._take_connected(signal, helpers)
             case Disconnected():
                 self._note_disconnected()
-                helpers.start_soon(self._tell_lost, name="tell that the connection is lost")
+                self._calm()
+                # here, not in the task: it may be over before that begins
+                self._blip = anyio.CancelScope()
+                helpers.start_soon(
+                    self._tell_lost, self._blip, name="tell that the connection is lost"
+                )
             case PairingFailed():
                 return Ended(occurrence_of(signal.code))
             case SessionEnded(code="lease_expired"):
@@ -352,10 +357,8 @@ class LiveSession:
         self._connected_at = time.monotonic()
         self._around.ring()
 
-    async def _tell_lost(self) -> None:
-        with anyio.CancelScope() as scope:
-            self._calm()
-            self._blip = scope
+    async def _tell_lost(self, blip: anyio.CancelScope) -> None:
+        with blip:
             await anyio.sleep(BLIP_S)
             await self._face.show(Occurrence.CONNECTION_LOST)
 

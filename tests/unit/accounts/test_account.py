@@ -19,7 +19,7 @@ from bridge.engine.host import EngineDied, LocalState, PairByQr, UseLocal
 from bridge.engine.replica import encode_base
 from bridge.engine.session import Stream
 from bridge.errors import AccountError, CommandError, LeaseLost
-from bridge.events import Connected, PairingFailed, QrShown, SessionEnded, Signal
+from bridge.events import Connected, Disconnected, PairingFailed, QrShown, SessionEnded, Signal
 from bridge.ids import AccountId, CommandId, Jid, LeaseEpoch, SpoolPosition
 from bridge.states import AccountStatus, Desired
 from bridge.supabase.rpc import Attempt, BridgeRpc, Lease, Settled, StoredSession
@@ -131,6 +131,7 @@ class FakeRpc:
         self.finished: list[tuple[str, str]] = []
         self.destroyed = 0
         self.lost = False
+        self.slow: anyio.Event | None = None
         self.changed = anyio.Event()
         self.state: dict[str, Any] | None = None
         if linked:
@@ -144,6 +145,9 @@ class FakeRpc:
     ) -> None:
         if self.lost:
             raise LeaseLost("gone")
+        slow, self.slow = self.slow, None
+        if slow is not None:
+            await slow.wait()
         self.row |= changes
         if "status_reason" in changes:
             self.shown.append(changes["status_reason"])
@@ -412,3 +416,35 @@ def _renamed(lease: Lease, account: AccountId) -> Lease:
     import msgspec
 
     return msgspec.structs.replace(lease, account_id=account, has_auth_state=False)
+
+
+async def test_a_drop_that_is_over_when_it_is_read_is_not_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("bridge.accounts.session.BLIP_S", 0)
+    world = World(linked=True, desired=Desired.RUNNING)
+    async with world.running():
+        signals = (await world.host.session(0)).signals
+        for signal in (ME, Disconnected(), ME):
+            signals.put(signal)
+        await world.rpc.until("connected")
+        await anyio.wait_all_tasks_blocked()
+        assert world.rpc.row["status"] == "connected"
+        assert "connection_lost" not in world.rpc.shown
+
+
+async def test_what_was_told_last_is_what_the_row_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bridge.accounts.session.BLIP_S", 0)
+    world = World(linked=True, desired=Desired.RUNNING)
+    async with world.running():
+        signals = (await world.host.session(0)).signals
+        signals.put(ME)
+        await world.rpc.until("connected")
+        slow = world.rpc.slow = anyio.Event()
+        signals.put(Disconnected())
+        await anyio.wait_all_tasks_blocked()  # "connection lost" is on its way
+        signals.put(ME)
+        await anyio.wait_all_tasks_blocked()
+        slow.set()
+        await anyio.wait_all_tasks_blocked()
+        assert world.rpc.shown[-2:] == ["connection_lost", "connected"]
