@@ -112,7 +112,9 @@ begin
       else 'resolved'
     end,
     assigned_to = coalesce(kept.assigned_to, gone.assigned_to),
-    labels = array(select distinct label from unnest(kept.labels || gone.labels) as label order by label),
+    labels = array(
+      select distinct label from unnest(kept.labels || gone.labels) as label order by label limit 100
+    ),
     archived = kept.archived and gone.archived,
     pinned = kept.pinned or gone.pinned,
     muted_until = greatest(kept.muted_until, gone.muted_until),

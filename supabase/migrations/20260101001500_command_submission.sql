@@ -82,6 +82,8 @@ begin
         return problem;
       elsif jsonb_typeof(payload -> 'to') <> 'string' then
         return 'payload.to must be a string.';
+      elsif char_length(payload ->> 'to') > 200 then
+        return 'payload.to has more than 200 characters.';
       elsif jsonb_typeof(payload -> 'text') <> 'string' then
         return 'payload.text must be a string.';
       elsif payload ->> 'text' !~ '\S' then

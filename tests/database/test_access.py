@@ -335,6 +335,14 @@ def test_a_member_of_two_workspaces_sees_both_and_keeps_its_role_in_each(
         team.command(account, "connect", {"method": "qr"}, by=team.owner)
 
 
+@pytest.mark.parametrize("labels", [["x"] * 101, ["x" * 101]])
+def test_labels_are_few_and_short(team: Team, labels: list[str]) -> None:
+    team.send(team.add_account(), "+5511987654321")
+    with pytest.raises(errors.InvalidParameterValue, match="at most 100 labels"):
+        team.agent.run("update conversations set labels = %s", labels)
+    team.agent.run("update conversations set labels = %s", ["x" * 100] * 100)
+
+
 def test_rows_cannot_be_moved_to_another_tenant(world: World, team: Team) -> None:
     team.send(team.add_account(), "+5511987654321")
     for table in ("conversations", "leads", "integration_accounts", "commands"):

@@ -204,6 +204,7 @@ def test_the_workspace_may_be_named_if_it_is_the_right_one(world: World, team: T
         ("send", {"type": "text", "text": "x"}, "payload.to is missing"),
         ("send", TEXT | {"to": 5511987654321}, "payload.to must be a string"),
         ("send", TEXT | {"to": "nobody"}, "payload.to is not a phone number, a JID"),
+        ("send", TEXT | {"to": TEXT["to"] + " " * 200}, "payload.to has more than 200 characters"),
         ("send", TEXT | {"to": "a@b"}, "payload.to is not the JID of a person or a group"),
         ("send", TEXT | {"to": "status@broadcast"}, "not the JID of a person or a group"),
         ("send", TEXT | {"text": ""}, "payload.text is empty"),
