@@ -58,9 +58,8 @@ create trigger conversations_touch_updated_at
   for each row when (old.* is distinct from new.*)
   execute function whatsapp_private.touch_updated_at();
 
--- security definer: members edit labels, and have no way into this schema
 create function whatsapp_private.check_labels() returns trigger
-language plpgsql security definer
+language plpgsql
 set search_path = ''
 as $$
 begin
