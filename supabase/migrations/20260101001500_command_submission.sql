@@ -376,6 +376,39 @@ create trigger commands_are_checked_and_prepared
   before insert on public.commands
   for each row execute function whatsapp_private.submit_command();
 
+-- security definer: counts what the caller may not see, and reads the limits
+create function whatsapp_private.limit_pending_commands() returns trigger
+language plpgsql security definer
+set search_path = ''
+as $$
+declare
+  allowed constant integer := (select pending_commands_per_account from whatsapp_private.limits);
+  account uuid;
+begin
+  for account in select distinct integration_account_id from inserted loop
+    -- not exact between two inserts at once, and need not be
+    if (
+      select count(*) from (
+        select from public.commands
+        where integration_account_id = account and status = 'pending'
+        limit allowed + 1
+      ) as waiting
+    ) > allowed then
+      raise exception 'An account has at most % pending commands: wait until some are done.', allowed
+        using errcode = '23514',
+          hint = 'Insert fewer at a time, or raise pending_commands_per_account in whatsapp_private.limits.';
+    end if;
+  end loop;
+  return null;
+end
+$$;
+comment on function whatsapp_private.limit_pending_commands() is
+  'Trigger: the queue of an account has an end, because claims for all accounts pass by it.';
+create trigger commands_do_not_pile_up
+  after insert on public.commands
+  referencing new table as inserted
+  for each statement execute function whatsapp_private.limit_pending_commands();
+
 -- security definer: members may cancel a command, and not write messages
 create function whatsapp_private.cancel_command() returns trigger
 language plpgsql security definer

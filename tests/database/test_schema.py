@@ -93,6 +93,7 @@ def test_functions_with_the_rights_of_their_owner_are_few_and_known(world: World
         "cancel_command",
         "check_account",
         "keep_one_owner",
+        "limit_pending_commands",
         "rename_conversations_of_lead",
         "submit_command",
         "whatsapp_command_problem",
