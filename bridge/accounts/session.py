@@ -34,7 +34,7 @@ from bridge.engine.host import (
     Session,
     UseLocal,
 )
-from bridge.engine.replica import restore
+from bridge.engine.replica import StateUnreadable, restore
 from bridge.errors import AccountError, BridgeError, LeaseLost
 from bridge.events import (
     Connected,
@@ -273,6 +273,8 @@ class LiveSession:
     def _restored(self, stored: StoredSession) -> bytes:
         generations = [delta.generation for delta in stored.deltas]
         base_generation = (generations[0] if generations else stored.generation + 1) - 1
+        if generations != list(range(base_generation + 1, stored.generation + 1)):
+            raise StateUnreadable("A part of the saved state is missing.")
         parts = [
             open_json(
                 self._around.vault,

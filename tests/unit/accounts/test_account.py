@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import struct
 import time
+import zlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, cast
@@ -22,7 +24,7 @@ from bridge.errors import AccountError, CommandError, LeaseLost
 from bridge.events import Connected, Disconnected, PairingFailed, QrShown, SessionEnded, Signal
 from bridge.ids import AccountId, CommandId, Jid, LeaseEpoch, SpoolPosition
 from bridge.states import AccountStatus, Desired
-from bridge.supabase.rpc import Attempt, BridgeRpc, Lease, Settled, StoredSession
+from bridge.supabase.rpc import Attempt, BridgeRpc, Delta, Lease, Settled, StoredSession
 from bridge.vault import Vault
 
 pytestmark = pytest.mark.anyio
@@ -134,6 +136,8 @@ class FakeRpc:
         self.slow: anyio.Event | None = None
         self.changed = anyio.Event()
         self.state: dict[str, Any] | None = None
+        self.generation = 1
+        self.deltas: list[Delta] = []
         if linked:
             sealed = VAULT.seal(
                 encode_base(image()), purpose=PURPOSE, account=ACCOUNT, generation=1
@@ -160,7 +164,7 @@ class FakeRpc:
                 await self.changed.wait()
 
     async def load_session(self, account: AccountId, epoch: LeaseEpoch) -> StoredSession:
-        return StoredSession(generation=1, auth_state=self.state)
+        return StoredSession(generation=self.generation, auth_state=self.state, deltas=self.deltas)
 
     async def destroy_session(self, account: AccountId, epoch: LeaseEpoch) -> None:
         self.destroyed += 1
@@ -448,3 +452,18 @@ async def test_what_was_told_last_is_what_the_row_says(monkeypatch: pytest.Monke
         slow.set()
         await anyio.wait_all_tasks_blocked()
         assert world.rpc.shown[-2:] == ["connection_lost", "connected"]
+
+
+@pytest.mark.parametrize("gone", [2, 3])
+async def test_a_saved_state_with_a_part_missing_is_not_an_older_one(gone: int) -> None:
+    world = World(linked=True, desired=Desired.RUNNING)
+    world.rpc.generation = 3
+    page = image()[:4096]
+    nothing = b"WBD1" + zlib.compress(struct.pack(">III", len(page), len(image()) // 4096, 0))
+    for generation in {2, 3} - {gone}:
+        sealed = VAULT.seal(nothing, purpose=PURPOSE, account=ACCOUNT, generation=generation)
+        world.rpc.deltas.append(Delta(generation=generation, delta=sealed.to_json()))
+    async with world.running():
+        await world.rpc.until("auth_state_corrupt")
+    assert world.host.opened == []
+    assert world.rpc.destroyed == 0
