@@ -197,7 +197,6 @@ begin
     elsif found_kind is not null then
       raise exception 'Messages cannot be sent to a conversation of kind %.', found_kind using errcode = '22023';
     end if;
-    perform whatsapp_private.lock_identities(p_workspace, false);
     if exists (select from public.leads where id = named and workspace_id = p_workspace) then
       return whatsapp_private.keep_direct_conversation(p_account, p_workspace, named);
     end if;
@@ -222,18 +221,13 @@ begin
     end if;
   end if;
 
-  perform whatsapp_private.lock_identities(p_workspace, not exists (
-    select from public.leads as lead
-    where lead.workspace_id = p_workspace
-      and (lead.whatsapp_wa_id = wanted_phone_jid or lead.lid = wanted_lid)
-  ));
   return whatsapp_private.keep_direct_conversation(
     p_account, p_workspace, whatsapp_private.keep_lead(p_workspace, wanted_phone_jid, wanted_lid, null)
   );
 end
 $$;
 comment on function whatsapp_private.conversation_to_send_to(uuid, uuid, text, text) is
-  'The conversation that payload.to means, made if need be. Ids of other tenants are as unknown as those of nobody.';
+  'The conversation that payload.to means, made if need be; the caller has the identity lock. Ids of other tenants are as unknown as those of nobody.';
 
 create function whatsapp_private.is_after_a_year(p_time timestamptz) returns boolean
 language sql stable
@@ -335,6 +329,9 @@ begin
     new.chat_jid := conversation.chat_jid;
 
   elsif new.type = 'send' then
+    -- exclusively, also for somebody known: the next row of the request may be for somebody new, or
+    -- for another account, and what it needs then must not be with somebody who waits for this one
+    perform whatsapp_private.lock_identities(account.workspace_id, true);
     -- one at a time per account from here on, so that a repeated insert is seen below
     perform from whatsapp_private.message_counters where integration_account_id = account.id for update;
     if exists (select from public.commands where id = new.id)
