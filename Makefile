@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast check format lock bench docs clean
+.PHONY: help setup demo test test-docker test-fast check format lock bench docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -27,7 +27,12 @@ demo: $(VENV)/.installed ## start the whole product on this machine, and say wha
 	@exec $(BIN)/wabridge sandbox
 
 test: setup check ## everything: static checks, then every test (needs no Docker)
+	@echo "Not run here: tests marked docker (they need a Docker engine: make test-docker)"
+	@echo "and tests marked hosted (they need a project: see tests/integration/stack/conftest.py)."
 	$(BIN)/pytest -m "not docker and not hosted"
+
+test-docker: setup ## the image and the migrations on Supabase's own PostgreSQL; needs Docker
+	$(BIN)/pytest -m docker tests/containers
 
 test-fast: $(VENV)/.installed ## unit tests only, in seconds
 	$(BIN)/pytest tests/unit -q

@@ -215,7 +215,9 @@ class Ingest:
             message=f"An event could not be recorded and was skipped: {refused.sentence}",
             context=context,
         )
-        await self._write(feed, [diagnostic])
+        # a send without an outcome would be taken for one that was never made
+        ends = [_unrecorded(row)] if isinstance(row, SentRow) else []
+        await self._write(feed, [*ends, diagnostic])
 
     async def _learn_group(self, feed: Feed, group: Jid) -> None:
         async with self._lookups:
@@ -270,6 +272,15 @@ def _ruled(row: Row, outcomes: Outcomes) -> Row | None:
     if row.status == "pending" and attempt.retry_in_s is None:
         return msgspec.structs.replace(row, status="failed", attempt=attempt.number)
     return msgspec.structs.replace(row, attempt=attempt.number, retry_in_s=attempt.retry_in_s)
+
+
+def _unrecorded(row: SentRow) -> CommandFinishedRow:
+    return CommandFinishedRow(
+        command_id=row.command_id,
+        status="unknown",
+        error_code="outcome_unknown",
+        error_message="WhatsApp took the message, but that could not be recorded.",
+    )
 
 
 def _held_up(command: CommandId) -> CommandFinishedRow:

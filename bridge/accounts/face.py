@@ -43,6 +43,8 @@ class Face:
         self.sentence = ""
         self._turn = 0
         self._shown = anyio.Event()
+        # the row says what was told last, not what arrived last
+        self._telling = anyio.Lock()
 
     @property
     def turn(self) -> int:
@@ -87,17 +89,18 @@ class Face:
             changes |= _NOTHING_TO_SCAN
         if transition.then in (Next.REST, Next.FORGET):
             changes["desired"] = Desired.STOPPED.value
-        logger.info(
-            "Account is now in another state",
-            account=self._account,
-            status=transition.status.value,
-            reason=occurrence.value,
-        )
-        await self._write(changes | more)
-        self.status, self.reason, self.sentence = transition.status, occurrence, sentence
-        self._turn += 1
-        self._shown.set()
-        self._shown = anyio.Event()
+        async with self._telling:
+            logger.info(
+                "Account is now in another state",
+                account=self._account,
+                status=transition.status.value,
+                reason=occurrence.value,
+            )
+            await self._write(changes | more)
+            self.status, self.reason, self.sentence = transition.status, occurrence, sentence
+            self._turn += 1
+            self._shown.set()
+            self._shown = anyio.Event()
 
     async def want(self, desired: Desired) -> None:
         """Say whether the account should have a session, now and on whichever host."""

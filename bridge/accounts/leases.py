@@ -22,6 +22,9 @@ from bridge.supabase.rpc import Lease
 
 # However often somebody rings, the database is asked no more often than this.
 MIN_PAUSE_S = 0.1
+# So much of a lease one request may take. A renewal begins with two thirds of it left: after one
+# that hangs, there is time for another.
+PATIENCE = 0.4
 
 
 class HoldsLeases(Protocol):
@@ -64,7 +67,7 @@ class LeaseKeeper:
             asked_at = time.monotonic()
             self._rung = anyio.Event()
             try:
-                leases = await self._rpc.hold_leases(self._capacity, self._lease_s)
+                leases = await self._ask()
             except (SupabaseUnavailable, RequestRefused, WorkerUnknown) as fault:
                 failures += 1
                 if failures in (1, 10) or failures % 100 == 0:
@@ -74,5 +77,11 @@ class LeaseKeeper:
                 self.held = [lease.account_id for lease in leases]
                 self._apply(leases, asked_at + self._lease_s)
             await anyio.sleep(MIN_PAUSE_S)
-            with anyio.move_on_after(self._lease_s * random.uniform(0.25, 0.33)):  # noqa: S311
+            part = random.uniform(0.02, 0.1) if failures else random.uniform(0.25, 0.33)  # noqa: S311
+            with anyio.move_on_after(self._lease_s * part):
                 await self._rung.wait()
+
+    async def _ask(self) -> list[Lease]:
+        with anyio.move_on_after(self._lease_s * PATIENCE):
+            return await self._rpc.hold_leases(self._capacity, self._lease_s)
+        raise SupabaseUnavailable("Supabase took too long to renew the leases.")

@@ -6,6 +6,7 @@ somebody else runs the account: the fault goes up, the session ends, nothing mor
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import anyio
@@ -13,7 +14,6 @@ import anyio.to_thread
 from loguru import logger
 
 from bridge.engine.replica import Change
-from bridge.errors import SupabaseUnavailable
 from bridge.ids import AccountId, LeaseEpoch
 from bridge.supabase.client import GenerationConflict
 from bridge.supabase.patience import until_available
@@ -52,6 +52,20 @@ class Copies(Protocol):
         """It is in the database."""
 
 
+@dataclass(slots=True)
+class _Save:
+    """A change on its way to the database.
+
+    Attributes:
+        tried: a request left; without an answer it may have been carried out.
+    """
+
+    change: Change
+    generation: int
+    sealed: dict[str, Any]
+    tried: bool = False
+
+
 class Saver:
     """Saves one session's state; `flush` and the loop may run at once, they take turns."""
 
@@ -71,7 +85,7 @@ class Saver:
         self._epoch = epoch
         self._generation = generation
         self._turn = anyio.Lock()
-        self._unsure: int | None = None
+        self._begun: _Save | None = None
 
     async def keep(self) -> None:
         """Save again and again, until cancelled.
@@ -91,30 +105,34 @@ class Saver:
             StateUnreadable: SQLite cannot read the file.
         """
         async with self._turn:
+            # What was cut short goes first, as it was: the database may have it already.
+            if self._begun is not None:
+                await self._finish(self._begun)
             change = await self._replica.snapshot_if_changed()
             if change is None:
                 return
             generation = self._generation + 1
             sealed = await anyio.to_thread.run_sync(self._sealed, change, generation)
-            await until_available(
-                lambda: self._save(change, generation, sealed), what="save session state"
-            )
-            self._generation = generation
-            self._replica.acknowledge(change)
+            self._begun = _Save(change, generation, sealed)
+            await self._finish(self._begun)
 
-    async def _save(self, change: Change, generation: int, sealed: dict[str, Any]) -> None:
-        save = self._rpc.save_session if change.is_base else self._rpc.save_session_delta
+    async def _finish(self, begun: _Save) -> None:
+        await until_available(lambda: self._save(begun), what="save session state")
+        self._generation = begun.generation
+        self._replica.acknowledge(begun.change)
+        self._begun = None
+
+    async def _save(self, begun: _Save) -> None:
+        is_base = begun.change.is_base
+        save = self._rpc.save_session if is_base else self._rpc.save_session_delta
+        tried, begun.tried = begun.tried, True
         try:
-            await save(self._account, self._epoch, generation, sealed)
-        except SupabaseUnavailable:
-            self._unsure = generation
-            raise
+            await save(self._account, self._epoch, begun.generation, begun.sealed)
         except GenerationConflict:
             # Our own attempt before this one was committed, but its answer got lost on the way.
-            if self._unsure == generation:
-                logger.info("A save whose answer got lost was done", account=self._account)
-                return
-            raise
+            if not tried:
+                raise
+            logger.info("A save whose answer got lost was done", account=self._account)
 
     def _sealed(self, change: Change, generation: int) -> dict[str, Any]:
         sealed = self._vault.seal(

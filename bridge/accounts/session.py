@@ -34,7 +34,7 @@ from bridge.engine.host import (
     Session,
     UseLocal,
 )
-from bridge.engine.replica import restore
+from bridge.engine.replica import StateUnreadable, restore
 from bridge.errors import AccountError, BridgeError, LeaseLost
 from bridge.events import (
     Connected,
@@ -296,6 +296,8 @@ class LiveSession:
     def _restored(self, stored: StoredSession) -> bytes:
         generations = [delta.generation for delta in stored.deltas]
         base_generation = (generations[0] if generations else stored.generation + 1) - 1
+        if generations != list(range(base_generation + 1, stored.generation + 1)):
+            raise StateUnreadable("A part of the saved state is missing.")
         parts = [
             open_json(
                 self._around.vault,
@@ -340,7 +342,12 @@ class LiveSession:
                 await self._take_connected(signal, helpers)
             case Disconnected():
                 self._note_disconnected()
-                helpers.start_soon(self._tell_lost, name="tell that the connection is lost")
+                self._calm()
+                # here, not in the task: it may be over before that begins
+                self._blip = anyio.CancelScope()
+                helpers.start_soon(
+                    self._tell_lost, self._blip, name="tell that the connection is lost"
+                )
             case PairingFailed():
                 return Ended(occurrence_of(signal.code))
             case SessionEnded(code="lease_expired"):
@@ -376,10 +383,8 @@ class LiveSession:
         self._linked_anew.set()
         self._around.ring()
 
-    async def _tell_lost(self) -> None:
-        with anyio.CancelScope() as scope:
-            self._calm()
-            self._blip = scope
+    async def _tell_lost(self, blip: anyio.CancelScope) -> None:
+        with blip:
             await anyio.sleep(BLIP_S)
             await self._face.show(Occurrence.CONNECTION_LOST)
 

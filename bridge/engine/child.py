@@ -28,9 +28,17 @@ from bridge.engine import frames
 from bridge.engine.gate import Gate
 from bridge.engine.histories import Histories
 from bridge.engine.plan import Leaks, Outlets, Plan
-from bridge.engine.spool import Spool, SpoolClosed
+from bridge.engine.spool import MAX_RECORD_BYTES, Spool, SpoolClosed
 from bridge.errors import BridgeError, CommandError
-from bridge.events import SessionEnded, Signal, SpooledEvent
+from bridge.events import (
+    EventNotUnderstood,
+    PersonSeen,
+    SendFailed,
+    SendSucceeded,
+    SessionEnded,
+    Signal,
+    SpooledEvent,
+)
 from bridge.ids import SpoolPosition
 from bridge.orders import Transfer
 from bridge.vault import AccountVault
@@ -44,6 +52,9 @@ DISK_RETRY_S = 0.5
 LAST_WORDS_S = 6.0
 
 _event_encoder = msgspec.msgpack.Encoder()
+
+# What a send ends with never waits for room in the journal: its start holds up what is confirmed.
+_OF_SENDS = (SendSucceeded, SendFailed, PersonSeen)
 
 
 class LibraryUnusable(Exception):
@@ -165,9 +176,11 @@ class Session:
         """Into the journal; waits while it is full or the disk is."""
         assert self._spool is not None
         record = _event_encoder.encode(event)
+        if len(record) > MAX_RECORD_BYTES:
+            record = _event_encoder.encode(EventNotUnderstood(kind="too large an event"))
         while True:
             try:
-                self._spool.append(record)
+                self._spool.append(record, waits=not isinstance(event, _OF_SENDS))
             except SpoolClosed:
                 return False
             except OSError:

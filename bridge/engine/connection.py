@@ -61,6 +61,8 @@ FIRST_QR_S, NEXT_QR_S = 60.0, 20.0
 QUIET_S = 0.1
 FLUSH_TIMEOUT_S = 5.0
 STOP_TIMEOUT_S = 2.0
+# A message that is cut off from its answer may have been sent or not: worth a short wait.
+ANSWER_TIMEOUT_S = 2.0
 
 _DIALS = b"Dialing wss://"
 _LOCKED = b"database is locked"
@@ -404,9 +406,12 @@ class Connection:
     def close(self) -> None:
         """Disconnect, and wait until every event Go holds is in the spool. Blocks; idempotent."""
         with self._lock:
+            may_answer = self._online and not self._ended
             self._ended = True
             self._online = False
         self._deadline = None
+        if may_answer:
+            self._sender.end(ANSWER_TIMEOUT_S)
         self._shut_down()
 
     def _shut_down(self) -> None:

@@ -72,6 +72,8 @@ class EngineProcess:
         self._pings = 0
         self._pongs = 0
         self._ending = False
+        self._told_to_end = anyio.Event()
+        self._given_up = False
         self._last_words = ""
         self._reason = "The engine process ended unexpectedly."
 
@@ -125,6 +127,7 @@ class EngineProcess:
                 tasks.start_soon(self._drain, process, name="engine stderr")
                 tasks.start_soon(self._write, stream, name="engine writer")
                 tasks.start_soon(self._watch, tasks.cancel_scope, name="engine watch")
+                tasks.start_soon(self._limit_end, tasks.cancel_scope, name="engine end")
                 await self._read(stream)
                 tasks.cancel_scope.cancel()
         finally:
@@ -134,7 +137,8 @@ class EngineProcess:
     async def _bury(self, process: anyio.abc.Process, stream: anyio.abc.UNIXSocketStream) -> None:
         """Close the socket, which ends the child; kill it if it does not go."""
         await stream.aclose()
-        with anyio.move_on_after(END_TIMEOUT_S if self._ending else 0.2):
+        patient = self._ending and not self._given_up
+        with anyio.move_on_after(END_TIMEOUT_S if patient else 0.2):
             await process.wait()
         if process.returncode is None:
             process.kill()
@@ -168,6 +172,7 @@ class EngineProcess:
         self._ending = True
         self.alive = False
         self._outgoing.close()
+        self._told_to_end.set()
 
     # --------------------------------------------------------------------------------- tasks
 
@@ -232,8 +237,15 @@ class EngineProcess:
                 return
         await anyio.sleep(math.inf)
 
+    async def _limit_end(self, scope: anyio.CancelScope) -> None:
+        """End a process that does not go when it was told to."""
+        await self._told_to_end.wait()
+        await anyio.sleep(END_TIMEOUT_S)
+        self._give_up(scope, "The engine process did not end in time and was killed.")
+
     def _give_up(self, scope: anyio.CancelScope, reason: str) -> None:
         self._reason = reason
+        self._given_up = True
         logger.warning("An engine process is killed", reason=reason)
         scope.cancel()
 

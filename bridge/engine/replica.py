@@ -133,6 +133,11 @@ class Replica:
                 return None
             try:
                 return self._read()
+            except sqlite3.OperationalError as error:
+                # locked, out of memory or of disk: nothing that a person would have to mend
+                raise StateUnreadable(
+                    "The live session file could not be read now.", code="state_busy"
+                ) from error
             except sqlite3.Error as error:
                 raise StateUnreadable("The live session file could not be read.") from error
 

@@ -36,7 +36,8 @@ _HEAD = struct.Struct(">II")
 _MARK = struct.Struct(">QI")
 _TAG_BYTES = 16
 SEGMENT_BYTES = 4 * 1024 * 1024
-MAX_RECORD_BYTES = 32 * 1024 * 1024
+# Plain; sealed or not, it has to fit into one frame on its way to the parent.
+MAX_RECORD_BYTES = 31 * 1024 * 1024
 
 
 class SpoolCorrupt(AccountError):
@@ -136,16 +137,20 @@ class Spool:
 
     # ------------------------------------------------------------------------------ writing
 
-    def append(self, plaintext: bytes) -> SpoolPosition:
+    def append(self, plaintext: bytes, *, waits: bool = True) -> SpoolPosition:
         """Write one record; it survives this process when the call returns.
 
         Blocks while ``max_bytes`` are unconfirmed: that is the back-pressure.
+
+        Args:
+            plaintext: at most `MAX_RECORD_BYTES`.
+            waits: false for what must not wait for room.
 
         :raises SpoolClosed: if the spool is closed, also while waiting.
         :raises OSError: if the disk is full; nothing is written then.
         """
         with self._lock:
-            while not self._closed and self._unconfirmed_bytes() >= self._max_bytes:
+            while waits and not self._closed and self._unconfirmed_bytes() >= self._max_bytes:
                 self._lock.wait()
             if self._closed:
                 raise SpoolClosed
@@ -270,8 +275,11 @@ class Spool:
                 return
             self._confirmed = position
             packed = _MARK.pack(position, zlib.crc32(struct.pack(">Q", position)))
-            os.pwrite(self._mark, packed, 0)
-            self._drop_confirmed_segments()
+            # An old mark and an old file only mean that events are delivered again.
+            with suppress(OSError):
+                os.pwrite(self._mark, packed, 0)
+            with suppress(OSError):
+                self._drop_confirmed_segments()
             self._lock.notify_all()
 
     def _drop_confirmed_segments(self) -> None:
@@ -318,7 +326,10 @@ class Spool:
         segment.start = segment.size = start
         while segment.size < len(data):
             head = data[segment.size : segment.size + _HEAD.size]
-            if len(head) < _HEAD.size or not data[segment.size :].strip(b"\0"):
+            if len(head) < _HEAD.size:
+                break
+            # asked of an empty head only: the rest of the file is copied for it
+            if not any(head) and not data[segment.size :].strip(b"\0"):
                 break
             (size, checksum) = _HEAD.unpack(head)
             position = segment.end

@@ -75,7 +75,10 @@ begin
     where policy.polrelid = 'storage.objects'::regclass
       and policy.polname in (
         'members read whatsapp media of their workspaces',
-        'agents add whatsapp media to accounts of their workspaces'
+        'agents add whatsapp media to accounts of their workspaces',
+        'nobody else reads whatsapp media', 'nobody else adds whatsapp media',
+        'nobody changes whatsapp media', 'nobody deletes whatsapp media',
+        'strangers have no part in whatsapp media'
       )
   ) as collision;
 
@@ -100,6 +103,9 @@ create table whatsapp_private.limits (
     constraint limits_has_one_row check (only_row),
   accounts_per_user integer not null default 5
     constraint limits_accounts_per_user_is_sane check (accounts_per_user between 0 and 10000),
+  pending_commands_per_account integer not null default 10000
+    constraint limits_pending_commands_per_account_is_sane
+    check (pending_commands_per_account between 1 and 1000000),
   events_kept_days integer not null default 30
     constraint limits_events_kept_days_is_sane check (events_kept_days between 1 and 3650)
 );
@@ -108,6 +114,8 @@ comment on table whatsapp_private.limits is
 comment on column whatsapp_private.limits.only_row is 'Always true: there is one row.';
 comment on column whatsapp_private.limits.accounts_per_user is
   'How many WhatsApp accounts one user may have created and not deleted.';
+comment on column whatsapp_private.limits.pending_commands_per_account is
+  'How many commands of one account may wait: a claim looks through them, and every account waits for it.';
 comment on column whatsapp_private.limits.events_kept_days is
   'After how many days diagnostics and receipts without a message are deleted.';
 revoke all on whatsapp_private.limits from public, anon, authenticated, service_role;

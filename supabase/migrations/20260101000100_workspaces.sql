@@ -3,7 +3,7 @@
 create table public.workspaces (
   id uuid primary key default gen_random_uuid(),
   nome text not null
-    constraint workspaces_nome_has_1_to_200_characters check (char_length(btrim(nome)) between 1 and 200),
+    constraint workspaces_nome_has_1_to_200_characters check (char_length(btrim(nome)) > 0 and char_length(nome) <= 200),
   created_at timestamptz not null default now(),
   updated_at timestamptz not null default now()
 );

@@ -7,7 +7,7 @@ create table public.integration_accounts (
     constraint integration_accounts_provider_is_known check (provider in ('whatsapp_baileys')),
   nome text not null
     constraint integration_accounts_nome_has_1_to_200_characters
-    check (char_length(btrim(nome)) between 1 and 200),
+    check (char_length(btrim(nome)) > 0 and char_length(nome) <= 200),
   status text not null default 'disconnected'
     constraint integration_accounts_status_is_known check (
       status in ('disconnected', 'connecting', 'qr_required', 'connected', 'logged_out', 'blocked', 'error')
@@ -96,8 +96,9 @@ language sql immutable
 set search_path = ''
 as $$
   select coalesce(
-    case when jsonb_typeof(p_value) = 'number'
-      then p_value::numeric = trunc(p_value::numeric) and p_value::numeric between p_low and p_high
+    -- digits alone: 14.000… of any length is the same number
+    case when jsonb_typeof(p_value) = 'number' and p_value::text ~ '^-?[0-9]{1,9}$'
+      then p_value::integer between p_low and p_high
     end,
     false
   )
@@ -154,7 +155,7 @@ begin
   if problem is not null then
     raise exception '%', problem using errcode = '22023';
   end if;
-  if new.nome is null or char_length(btrim(new.nome)) not between 1 and 200 then
+  if new.nome is null or char_length(btrim(new.nome)) = 0 or char_length(new.nome) > 200 then
     raise exception 'The name of an account needs 1 to 200 characters.' using errcode = '22023';
   end if;
   if new.created_by is not null and (tg_op = 'INSERT' or new.created_by is distinct from old.created_by) then

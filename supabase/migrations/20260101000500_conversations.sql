@@ -46,7 +46,7 @@ comment on column public.conversations.nao_lidas is 'How many incoming messages 
 comment on column public.conversations.status is
   'The ticket: open, pending or resolved. Editable; an incoming message opens it again.';
 comment on column public.conversations.assigned_to is 'Who works on it. Editable.';
-comment on column public.conversations.labels is 'Words to find it by. Editable.';
+comment on column public.conversations.labels is 'Words to find it by, at most 100 of at most 100 characters. Editable.';
 comment on column public.conversations.archived is 'Whether it is put away. Editable.';
 comment on column public.conversations.pinned is 'Whether it is kept on top. Editable.';
 comment on column public.conversations.muted_until is 'Until when it makes no noise. Editable.';
@@ -57,6 +57,24 @@ create trigger conversations_touch_updated_at
   before update on public.conversations
   for each row when (old.* is distinct from new.*)
   execute function whatsapp_private.touch_updated_at();
+
+create function whatsapp_private.check_labels() returns trigger
+language plpgsql
+set search_path = ''
+as $$
+begin
+  if cardinality(new.labels) > 100
+    or exists (select from unnest(new.labels) as label where char_length(label) > 100)
+  then
+    raise exception 'A conversation has at most 100 labels of at most 100 characters.' using errcode = '22023';
+  end if;
+  return new;
+end
+$$;
+comment on function whatsapp_private.check_labels() is 'Trigger: labels are few and short.';
+create trigger conversations_have_few_labels
+  before insert or update of labels on public.conversations
+  for each row execute function whatsapp_private.check_labels();
 
 create function whatsapp_private.display_name(p_nome text, p_push_name text, p_business_name text, p_telefone text)
 returns text

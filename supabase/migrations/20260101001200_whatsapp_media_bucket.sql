@@ -20,3 +20,36 @@ create policy "agents add whatsapp media to accounts of their workspaces" on sto
       where account.workspace_id in (select public.whatsapp_workspaces_of_caller('agent'))
     )
   );
+
+-- Policies are joined with "or": one that opens all buckets of a project, as many have, would open
+-- this one. Restrictive policies are joined with "and", and say nothing about other buckets.
+create policy "nobody else reads whatsapp media" on storage.objects
+  as restrictive for select to authenticated
+  using (
+    bucket_id is distinct from 'whatsapp-media'
+    or (storage.foldername(name))[1] in (
+      select allowed.id::text from public.whatsapp_workspaces_of_caller('viewer') as allowed (id)
+    )
+  );
+create policy "nobody else adds whatsapp media" on storage.objects
+  as restrictive for insert to authenticated
+  with check (
+    bucket_id is distinct from 'whatsapp-media'
+    or ((storage.foldername(name))[1], (storage.foldername(name))[2]) in (
+      select account.workspace_id::text, account.id::text
+      from public.integration_accounts as account
+      where account.workspace_id in (select public.whatsapp_workspaces_of_caller('agent'))
+    )
+  );
+create policy "nobody changes whatsapp media" on storage.objects
+  as restrictive for update to authenticated
+  using (bucket_id is distinct from 'whatsapp-media')
+  with check (bucket_id is distinct from 'whatsapp-media');
+create policy "nobody deletes whatsapp media" on storage.objects
+  as restrictive for delete to authenticated
+  using (bucket_id is distinct from 'whatsapp-media');
+-- apart, because anon may not call the function, not even for the files of other buckets
+create policy "strangers have no part in whatsapp media" on storage.objects
+  as restrictive for all to anon
+  using (bucket_id is distinct from 'whatsapp-media')
+  with check (bucket_id is distinct from 'whatsapp-media');

@@ -1,8 +1,9 @@
 -- One row a person, one conversation a chat, whatever address WhatsApp used when.
 --
--- Lock order of everything that writes for an account: its session row, its message counter, the
--- identity lock of its workspace, leads, conversations, the rest. Whoever may add or change a lead
--- takes the identity lock exclusively, others share it; so leads do not change under their feet.
+-- Lock order of everything that writes for an account: its session row, the identity lock of its
+-- workspace, its message counter, leads, the rest, and commands before their messages. Whoever may
+-- add or change a lead takes the identity lock exclusively, others share it; so leads do not change
+-- under their feet. Nobody who shares it may want it exclusively later: two of them would wait in a ring.
 
 create function whatsapp_private.lock_identities(p_workspace uuid, p_exclusively boolean) returns void
 language plpgsql
@@ -67,6 +68,13 @@ declare
   twin record;
   gone public.conversations;
 begin
+  -- before their messages, like everybody else: who cancels a command goes on to its message
+  perform from public.commands as command
+  where command.conversation_id = p_drop
+    or (command.conversation_id = p_keep and command.status in ('pending', 'running'))
+  order by command.id
+  for no key update;
+
   for twin in
     select kept.id as kept_id, other.id as other_id,
       other.command_id is not null
@@ -112,7 +120,9 @@ begin
       else 'resolved'
     end,
     assigned_to = coalesce(kept.assigned_to, gone.assigned_to),
-    labels = array(select distinct label from unnest(kept.labels || gone.labels) as label order by label),
+    labels = array(
+      select distinct label from unnest(kept.labels || gone.labels) as label order by label limit 100
+    ),
     archived = kept.archived and gone.archived,
     pinned = kept.pinned or gone.pinned,
     muted_until = greatest(kept.muted_until, gone.muted_until),

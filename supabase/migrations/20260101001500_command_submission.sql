@@ -82,6 +82,8 @@ begin
         return problem;
       elsif jsonb_typeof(payload -> 'to') <> 'string' then
         return 'payload.to must be a string.';
+      elsif char_length(payload ->> 'to') > 200 then
+        return 'payload.to has more than 200 characters.';
       elsif jsonb_typeof(payload -> 'text') <> 'string' then
         return 'payload.text must be a string.';
       elsif payload ->> 'text' !~ '\S' then
@@ -195,7 +197,6 @@ begin
     elsif found_kind is not null then
       raise exception 'Messages cannot be sent to a conversation of kind %.', found_kind using errcode = '22023';
     end if;
-    perform whatsapp_private.lock_identities(p_workspace, false);
     if exists (select from public.leads where id = named and workspace_id = p_workspace) then
       return whatsapp_private.keep_direct_conversation(p_account, p_workspace, named);
     end if;
@@ -220,18 +221,13 @@ begin
     end if;
   end if;
 
-  perform whatsapp_private.lock_identities(p_workspace, not exists (
-    select from public.leads as lead
-    where lead.workspace_id = p_workspace
-      and (lead.whatsapp_wa_id = wanted_phone_jid or lead.lid = wanted_lid)
-  ));
   return whatsapp_private.keep_direct_conversation(
     p_account, p_workspace, whatsapp_private.keep_lead(p_workspace, wanted_phone_jid, wanted_lid, null)
   );
 end
 $$;
 comment on function whatsapp_private.conversation_to_send_to(uuid, uuid, text, text) is
-  'The conversation that payload.to means, made if need be. Ids of other tenants are as unknown as those of nobody.';
+  'The conversation that payload.to means, made if need be; the caller has the identity lock. Ids of other tenants are as unknown as those of nobody.';
 
 create function whatsapp_private.is_after_a_year(p_time timestamptz) returns boolean
 language sql stable
@@ -333,6 +329,9 @@ begin
     new.chat_jid := conversation.chat_jid;
 
   elsif new.type = 'send' then
+    -- exclusively, also for somebody known: the next row of the request may be for somebody new, or
+    -- for another account, and what it needs then must not be with somebody who waits for this one
+    perform whatsapp_private.lock_identities(account.workspace_id, true);
     -- one at a time per account from here on, so that a repeated insert is seen below
     perform from whatsapp_private.message_counters where integration_account_id = account.id for update;
     if exists (select from public.commands where id = new.id)
@@ -373,6 +372,39 @@ comment on function whatsapp_private.submit_command() is
 create trigger commands_are_checked_and_prepared
   before insert on public.commands
   for each row execute function whatsapp_private.submit_command();
+
+-- security definer: counts what the caller may not see, and reads the limits
+create function whatsapp_private.limit_pending_commands() returns trigger
+language plpgsql security definer
+set search_path = ''
+as $$
+declare
+  allowed constant integer := (select pending_commands_per_account from whatsapp_private.limits);
+  account uuid;
+begin
+  for account in select distinct integration_account_id from inserted loop
+    -- not exact between two inserts at once, and need not be
+    if (
+      select count(*) from (
+        select from public.commands
+        where integration_account_id = account and status = 'pending'
+        limit allowed + 1
+      ) as waiting
+    ) > allowed then
+      raise exception 'An account has at most % pending commands: wait until some are done.', allowed
+        using errcode = '23514',
+          hint = 'Insert fewer at a time, or raise pending_commands_per_account in whatsapp_private.limits.';
+    end if;
+  end loop;
+  return null;
+end
+$$;
+comment on function whatsapp_private.limit_pending_commands() is
+  'Trigger: the queue of an account has an end, because claims for all accounts pass by it.';
+create trigger commands_do_not_pile_up
+  after insert on public.commands
+  referencing new table as inserted
+  for each statement execute function whatsapp_private.limit_pending_commands();
 
 -- security definer: members may cancel a command, and not write messages
 create function whatsapp_private.cancel_command() returns trigger

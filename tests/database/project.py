@@ -147,6 +147,10 @@ class Bridge:
     worker: uuid.UUID = field(default_factory=uuid.uuid4)
     epochs: dict[uuid.UUID, int] = field(default_factory=dict)
 
+    def on(self, connection: Connection) -> Bridge:
+        """The same worker over another connection."""
+        return Bridge(self.caller.on(connection), self.worker, self.epochs)
+
     def call(self, function: str, *values: object) -> Any:
         marks = ", ".join(["%s"] * len(values))
         return self.caller.value(f"select public.{function}({marks})", *values)

@@ -335,8 +335,47 @@ def test_a_member_of_two_workspaces_sees_both_and_keeps_its_role_in_each(
         team.command(account, "connect", {"method": "qr"}, by=team.owner)
 
 
+@pytest.mark.parametrize("labels", [["x"] * 101, ["x" * 101]])
+def test_labels_are_few_and_short(team: Team, labels: list[str]) -> None:
+    team.send(team.add_account(), "+5511987654321")
+    with pytest.raises(errors.InvalidParameterValue, match="at most 100 labels"):
+        team.agent.run("update conversations set labels = %s", labels)
+    team.agent.run("update conversations set labels = %s", ["x" * 100] * 100)
+
+
 def test_rows_cannot_be_moved_to_another_tenant(world: World, team: Team) -> None:
     team.send(team.add_account(), "+5511987654321")
     for table in ("conversations", "leads", "integration_accounts", "commands"):
         with pytest.raises(errors.InsufficientPrivilege):
             team.owner.run(f"update {table} set workspace_id = gen_random_uuid()")
+
+
+def test_what_a_project_allows_for_all_its_buckets_does_not_open_this_one(
+    world: World, team: Team
+) -> None:
+    account, foreign = team.add_account(), world.add_team().owner
+    path = f"{team.workspace}/{account}/c/m/f"
+    add = "insert into storage.objects (bucket_id, name) values (%s, %s)"
+    team.agent.run(add, "whatsapp-media", path)
+    everybody = (foreign, world.anon)
+    world.owner.execute("insert into storage.buckets (id, name) values ('photos', 'photos')")
+    world.owner.execute(
+        'create policy "everything" on storage.objects to anon, authenticated using (true)'
+    )
+    try:
+        for caller in everybody:
+            caller.run(add, "photos", f"{caller.role}.png")
+            assert len(caller.rows("select * from storage.objects where bucket_id = 'photos'")) > 0
+            assert caller.rows("select * from storage.objects where name = %s", path) == []
+        for caller in (*everybody, team.owner):
+            assert caller.changed("delete from storage.objects where name = %s", path) == 0
+            assert caller.changed("update storage.objects set version = '2'") == 2
+            with pytest.raises(errors.InsufficientPrivilege):
+                caller.run("update storage.objects set bucket_id = 'whatsapp-media'")
+        for caller in (*everybody, team.viewer):
+            with pytest.raises(errors.InsufficientPrivilege):
+                caller.run(add, "whatsapp-media", f"{path}.2")
+    finally:
+        world.owner.execute('drop policy "everything" on storage.objects')
+        world.service.run("delete from storage.objects")
+        world.service.run("delete from storage.buckets where id = 'photos'")

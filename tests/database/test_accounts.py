@@ -59,6 +59,7 @@ def test_people_write_name_and_settings_and_nothing_else(team: Team) -> None:
         ({"history_days": 1.5}, "history_days must be a whole number"),
         ({"history_days": "14"}, "history_days must be a whole number"),
         ({"history_days": 10**400}, "history_days must be a whole number"),
+        ({"history_days": 14.0}, "history_days must be a whole number"),
         ({"default_country_code": 55}, "must be a string of 1 to 3 digits"),
         ({"default_country_code": "055"}, "must be a string of 1 to 3 digits"),
         ({"durability": "paranoid"}, 'must be "standard" or "strict"'),
@@ -73,6 +74,13 @@ def test_bad_settings_are_refused_with_a_sentence(
 ) -> None:
     with pytest.raises(errors.InvalidParameterValue, match=sentence):
         team.agent.run(ADD, team.workspace, "x", Jsonb(settings))
+
+
+def test_spaces_around_a_name_count_when_it_is_stored(team: Team) -> None:
+    team.add_account()
+    for name in ("x" + " " * 200, " " * 200 + "x"):
+        with pytest.raises(errors.InvalidParameterValue, match="1 to 200 characters"):
+            team.agent.run("update integration_accounts set nome = %s", name)
 
 
 def test_settings_have_documented_defaults(world: World, team: Team, bridge: Bridge) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections.abc import Iterator
 from typing import Any
 
 import psycopg
@@ -204,6 +205,7 @@ def test_the_workspace_may_be_named_if_it_is_the_right_one(world: World, team: T
         ("send", {"type": "text", "text": "x"}, "payload.to is missing"),
         ("send", TEXT | {"to": 5511987654321}, "payload.to must be a string"),
         ("send", TEXT | {"to": "nobody"}, "payload.to is not a phone number, a JID"),
+        ("send", TEXT | {"to": TEXT["to"] + " " * 200}, "payload.to has more than 200 characters"),
         ("send", TEXT | {"to": "a@b"}, "payload.to is not the JID of a person or a group"),
         ("send", TEXT | {"to": "status@broadcast"}, "not the JID of a person or a group"),
         ("send", TEXT | {"text": ""}, "payload.text is empty"),
@@ -396,3 +398,31 @@ def test_a_nul_escape_is_no_json_and_never_reaches_a_row(team: Team) -> None:
             account,
             payload,
         )
+
+
+MANY = """
+    insert into commands (integration_account_id, type, payload)
+    select %s, 'connect', '{"method": "qr"}' from generate_series(1, %s)
+"""
+
+
+@pytest.fixture
+def three_may_wait(world: World) -> Iterator[None]:
+    world.owner.execute("update whatsapp_private.limits set pending_commands_per_account = 3")
+    yield
+    world.owner.execute("update whatsapp_private.limits set pending_commands_per_account = default")
+
+
+@pytest.mark.usefixtures("three_may_wait")
+def test_no_account_fills_the_queue_that_all_share(world: World, team: Team) -> None:
+    account, other = team.add_account(), team.add_account()
+    with pytest.raises(errors.CheckViolation, match="at most 3 pending commands"):
+        team.agent.run(MANY, account, 4)
+    assert team.agent.changed(MANY, account, 3) == 3
+    with pytest.raises(errors.CheckViolation, match="at most 3 pending commands"):
+        team.agent.run(MANY, account, 1)
+    assert team.agent.changed(MANY, other, 1) == 1
+    team.agent.run(
+        "update commands set status = 'cancelled' where integration_account_id = %s", account
+    )
+    assert team.agent.changed(MANY, account, 3) == 3

@@ -104,6 +104,18 @@ def test_two_leads_that_are_one_person_are_merged_with_all_that_refers_to_them(
     }
 
 
+def test_a_merge_of_two_conversations_full_of_labels_keeps_as_many_as_fit(
+    world: World, team: Team, bridge: Bridge, account: uuid.UUID
+) -> None:
+    bridge.record(account, message("A", BY_PHONE), message("B", BY_LID))
+    team.agent.run(
+        "update conversations set labels = array("
+        " select left(chat_jid, 3) || number from generate_series(1, 100) as number)"
+    )
+    bridge.record(account, learn(BOTH))
+    assert world.one("select cardinality(labels) as labels from conversations") == {"labels": 100}
+
+
 def test_a_merge_reaches_every_account_of_the_workspace_and_no_other_tenant(
     world: World, team: Team, bridge: Bridge, account: uuid.UUID
 ) -> None:

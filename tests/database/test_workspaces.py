@@ -27,6 +27,12 @@ def test_a_workspace_needs_a_name(world: World, name: str | None) -> None:
         world.add_user().run("select whatsapp_create_workspace(%s)", name)
 
 
+def test_spaces_around_a_name_count_when_it_is_stored(team: Team) -> None:
+    for name in ("x" + " " * 200, " " * 200 + "x"):
+        with pytest.raises(errors.CheckViolation):
+            team.owner.run("update workspaces set nome = %s", name)
+
+
 def test_nobody_inserts_a_workspace_directly(world: World) -> None:
     with pytest.raises(errors.InsufficientPrivilege):
         world.add_user().run("insert into workspaces (nome) values ('x')")

@@ -174,6 +174,15 @@ async def test_a_poison_row_is_reported_and_skipped_alone() -> None:
     assert feed.confirmed[-1] == 50
 
 
+async def test_a_send_whose_outcome_is_refused_is_not_left_to_be_made_again() -> None:
+    records = FakeRecords(refuses=lambda event: event["kind"] == "sent")
+    sent = SendSucceeded(command_id=COMMAND, id=WhatsAppMessageId("W"), sent_at=0)
+    await pump(FakeFeed(SendStarted(command_id=COMMAND), sent), records)
+    [finished] = records.of_kind("command_finished")
+    assert (finished["command_id"], finished["status"]) == (COMMAND, "unknown")
+    assert records.of_kind("diagnostic")[0]["code"] == "event_refused"
+
+
 async def test_a_lost_lease_ends_the_pump_and_confirms_nothing() -> None:
     feed = FakeFeed(message("x"))
     with pytest.raises(BaseExceptionGroup) as caught:

@@ -18,6 +18,10 @@ alter default privileges for role postgres in schema public
   grant all on tables to postgres, anon, authenticated, service_role;
 alter default privileges for role postgres in schema public
   grant all on sequences to postgres, anon, authenticated, service_role;
+-- Functions are exposed by name, beside PUBLIC, on projects of any age but those that took it back:
+-- a migration that revokes from PUBLIC alone leaves a function open to anon.
+alter default privileges for role postgres in schema public
+  grant all on functions to postgres, anon, authenticated, service_role;
 alter default privileges for role postgres in schema public
   revoke select, insert, update, delete on tables from anon, authenticated, service_role;
 alter default privileges for role postgres in schema public

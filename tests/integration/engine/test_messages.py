@@ -8,7 +8,7 @@ from bridge.errors import CommandError
 from bridge.ids import Jid
 from bridge.orders import AskGroup, MarkRead
 from tests.fixtures.simulator import fresh_number
-from tests.integration.engine.driver import call, linked, phone_jid
+from tests.integration.engine.driver import call, command, linked, phone_jid
 
 pytestmark = pytest.mark.anyio
 
@@ -141,3 +141,15 @@ async def test_what_arrives_while_the_connection_is_away_comes_afterwards(
     await drive.text("missed 4")
 
     assert drive.texts == [f"missed {index}" for index in range(5)]
+
+
+async def test_a_send_in_hand_is_answered_before_the_session_leaves(drive, phones, owner, ana):
+    await drive.send(ana, "nothing has to be asked for the next one")
+    await call(phones.start_fault, "slow", number=owner, delay_s=1.0)
+    mine = command()
+    await drive.session.send_text(mine, phone_jid(ana), "in hand")
+    await drive.event(ev.SendStarted, lambda each: each.command_id == mine)
+
+    await drive.session.disconnect()
+
+    await drive.event(ev.SendSucceeded, lambda each: each.command_id == mine)

@@ -76,6 +76,13 @@ def test_new_tables_are_not_granted_by_themselves(pusher):
             assert pusher.execute(query, [role, verb]).fetchone() == (False,)
 
 
+def test_a_function_that_is_taken_from_public_alone_is_still_open_to_anon(pusher):
+    pusher.execute("create function public.mine() returns int language sql as 'select 1'")
+    pusher.execute("revoke all on function public.mine() from public")
+    query = "select has_function_privilege('anon', 'public.mine()', 'execute')"
+    assert pusher.execute(query).fetchone() == (True,)
+
+
 def test_rest_logs_in_as_a_role_that_can_do_nothing_itself(example_stack: StackInfo):
     with psycopg.connect(example_stack.superuser_url) as connection:
         row = connection.execute(

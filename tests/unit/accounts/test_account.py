@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import struct
 import time
+import zlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, cast
@@ -19,11 +21,11 @@ from bridge.engine.host import EngineDied, LocalState, PairByQr, UseLocal
 from bridge.engine.replica import encode_base
 from bridge.engine.session import Stream
 from bridge.errors import AccountError, CommandError, LeaseLost
-from bridge.events import Connected, PairingFailed, QrShown, SessionEnded, Signal
+from bridge.events import Connected, Disconnected, PairingFailed, QrShown, SessionEnded, Signal
 from bridge.ids import AccountId, CommandId, Jid, LeaseEpoch, SpoolPosition
 from bridge.orders import Logout, Text
 from bridge.states import AccountStatus, Desired
-from bridge.supabase.rpc import Attempt, BridgeRpc, Lease, Settled, StoredSession
+from bridge.supabase.rpc import Attempt, BridgeRpc, Delta, Lease, Settled, StoredSession
 from bridge.vault import Vault
 
 pytestmark = pytest.mark.anyio
@@ -133,8 +135,11 @@ class FakeRpc:
         self.finished: list[tuple[str, str]] = []
         self.destroyed = 0
         self.lost = False
+        self.slow: anyio.Event | None = None
         self.changed = anyio.Event()
         self.state: dict[str, Any] | None = None
+        self.generation = 1
+        self.deltas: list[Delta] = []
         if linked:
             sealed = VAULT.seal(
                 encode_base(image()), purpose=PURPOSE, account=ACCOUNT, generation=1
@@ -146,6 +151,9 @@ class FakeRpc:
     ) -> None:
         if self.lost:
             raise LeaseLost("gone")
+        slow, self.slow = self.slow, None
+        if slow is not None:
+            await slow.wait()
         self.row |= changes
         if "status_reason" in changes:
             self.shown.append(changes["status_reason"])
@@ -158,7 +166,7 @@ class FakeRpc:
                 await self.changed.wait()
 
     async def load_session(self, account: AccountId, epoch: LeaseEpoch) -> StoredSession:
-        return StoredSession(generation=1, auth_state=self.state)
+        return StoredSession(generation=self.generation, auth_state=self.state, deltas=self.deltas)
 
     async def destroy_session(self, account: AccountId, epoch: LeaseEpoch) -> None:
         self.destroyed += 1
@@ -414,3 +422,50 @@ def _renamed(lease: Lease, account: AccountId) -> Lease:
     import msgspec
 
     return msgspec.structs.replace(lease, account_id=account, has_auth_state=False)
+
+
+async def test_a_drop_that_is_over_when_it_is_read_is_not_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("bridge.accounts.session.BLIP_S", 0)
+    world = World(linked=True, desired=Desired.RUNNING)
+    async with world.running():
+        signals = (await world.host.session(0)).signals
+        for signal in (ME, Disconnected(), ME):
+            signals.put(signal)
+        await world.rpc.until("connected")
+        await anyio.wait_all_tasks_blocked()
+        assert world.rpc.row["status"] == "connected"
+        assert "connection_lost" not in world.rpc.shown
+
+
+async def test_what_was_told_last_is_what_the_row_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bridge.accounts.session.BLIP_S", 0)
+    world = World(linked=True, desired=Desired.RUNNING)
+    async with world.running():
+        signals = (await world.host.session(0)).signals
+        signals.put(ME)
+        await world.rpc.until("connected")
+        slow = world.rpc.slow = anyio.Event()
+        signals.put(Disconnected())
+        await anyio.wait_all_tasks_blocked()  # "connection lost" is on its way
+        signals.put(ME)
+        await anyio.wait_all_tasks_blocked()
+        slow.set()
+        await anyio.wait_all_tasks_blocked()
+        assert world.rpc.shown[-2:] == ["connection_lost", "connected"]
+
+
+@pytest.mark.parametrize("gone", [2, 3])
+async def test_a_saved_state_with_a_part_missing_is_not_an_older_one(gone: int) -> None:
+    world = World(linked=True, desired=Desired.RUNNING)
+    world.rpc.generation = 3
+    page = image()[:4096]
+    nothing = b"WBD1" + zlib.compress(struct.pack(">III", len(page), len(image()) // 4096, 0))
+    for generation in {2, 3} - {gone}:
+        sealed = VAULT.seal(nothing, purpose=PURPOSE, account=ACCOUNT, generation=generation)
+        world.rpc.deltas.append(Delta(generation=generation, delta=sealed.to_json()))
+    async with world.running():
+        await world.rpc.until("auth_state_corrupt")
+    assert world.host.opened == []
+    assert world.rpc.destroyed == 0

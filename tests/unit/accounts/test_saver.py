@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import anyio
 import pytest
 
 from bridge.accounts.saver import PURPOSE, Saver
@@ -31,7 +32,8 @@ class FakeReplica:
         return self.changes[0] if self.changes else None
 
     def acknowledge(self, change: Change) -> None:
-        assert self.changes.pop(0) is change
+        if change in self.changes:
+            self.changes.remove(change)
         self.acknowledged.append(change.data)
 
 
@@ -43,24 +45,29 @@ class FakeStore:
         self.saved: list[tuple[str, int, dict[str, Any]]] = []
         self.faults: list[Exception] = []
         self.lose_answer = False
+        self.committed = anyio.Event()
+        self.answer = anyio.Event()
+        self.answer.set()
 
     async def save_session(
         self, account: AccountId, epoch: LeaseEpoch, generation: int, auth_state: dict[str, Any]
     ) -> None:
-        self._save("base", generation, auth_state)
+        await self._save("base", generation, auth_state)
 
     async def save_session_delta(
         self, account: AccountId, epoch: LeaseEpoch, generation: int, delta: dict[str, Any]
     ) -> None:
-        self._save("delta", generation, delta)
+        await self._save("delta", generation, delta)
 
-    def _save(self, kind: str, generation: int, sealed: dict[str, Any]) -> None:
+    async def _save(self, kind: str, generation: int, sealed: dict[str, Any]) -> None:
         if self.faults:
             raise self.faults.pop(0)
         if generation != self.generation + 1:
             raise GenerationConflict("old")
         self.generation = generation
         self.saved.append((kind, generation, sealed))
+        self.committed.set()
+        await self.answer.wait()
         if self.lose_answer:
             self.lose_answer = False
             raise SupabaseUnavailable("the answer got lost")
@@ -115,3 +122,30 @@ async def test_a_conflict_ends_the_session_and_is_not_acknowledged(fault: Except
     with pytest.raises(LeaseLost):
         await saver(store, replica).flush()
     assert replica.acknowledged == []
+
+
+@pytest.mark.parametrize("loses", [False, True])
+async def test_a_save_that_was_cut_short_goes_before_newer_changes(
+    loses: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, replica = FakeStore(), FakeReplica(change(b"x"))
+    saving = saver(store, replica)
+    async with anyio.create_task_group() as tasks:
+        if loses:  # cut while it waits before the next attempt
+            store.lose_answer = True
+            monkeypatch.setattr("bridge.supabase.patience.random.uniform", lambda _low, _high: 60)
+        else:  # cut while the answer is on its way
+            store.answer = anyio.Event()
+        tasks.start_soon(saving.flush)
+        await store.committed.wait()
+        await anyio.wait_all_tasks_blocked()
+        tasks.cancel_scope.cancel()
+    store.answer.set()
+    replica.changes = [change(b"y")]  # the file went on
+    await saving.flush()
+    assert store.generation == 2
+    opened = [
+        open_json(VAULT, sealed, purpose=PURPOSE, account=ACCOUNT, generation=generation)
+        for _, generation, sealed in store.saved
+    ]
+    assert opened == replica.acknowledged == [b"x", b"y"]

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bridge.accounts.lifecycle import Occurrence, occurrence_of
 from bridge.engine.replica import Replica, StateUnreadable, encode_base, place, remove, restore
 
 
@@ -204,3 +205,25 @@ def test_a_placed_file_is_private_and_has_no_old_journal(tmp_path):
     remove(path)
     remove(path)
     assert list(path.parent.iterdir()) == []
+
+
+def test_a_file_that_is_in_use_is_not_taken_for_a_damaged_one(tmp_path, monkeypatch):
+    monkeypatch.setattr("bridge.engine.replica.READ_TIMEOUT_S", 0)
+    path = tmp_path / "session.db"
+    source = writer(path)
+    replica = Replica(path)
+    source.execute("begin exclusive")
+    with pytest.raises(StateUnreadable) as caught:
+        take(replica)
+    assert occurrence_of(caught.value.code) is Occurrence.CONNECT_FAILURE
+    source.execute("rollback")
+    assert take(replica) is not None
+    replica.close()
+
+
+def test_a_file_that_is_no_database_is_told_as_damaged(tmp_path):
+    path = tmp_path / "session.db"
+    path.write_bytes(b"nothing of the kind" * 1000)
+    with pytest.raises(StateUnreadable) as caught:
+        take(Replica(path))
+    assert occurrence_of(caught.value.code) is Occurrence.AUTH_STATE_CORRUPT

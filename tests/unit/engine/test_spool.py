@@ -316,3 +316,27 @@ def test_reading_goes_on_where_it_stopped_while_others_write_and_confirm(tmp_pat
         writer.join()
         cursor.close()
         assert found == records
+
+
+class Weighed(bytes):
+    """A file's content that counts the bytes that are copied out of it."""
+
+    copied = 0
+
+    def __getitem__(self, key: Any) -> Any:
+        found = super().__getitem__(key)
+        if isinstance(found, bytes):
+            Weighed.copied += len(found)
+        return found
+
+
+def test_opening_looks_at_each_byte_a_few_times_only(tmp_path, monkeypatch):
+    with closing(spool(tmp_path)) as opened:
+        for _ in range(200):
+            opened.append(b"x" * 100)
+    read = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: Weighed(read(path)))
+    with closing(spool(tmp_path)) as opened:
+        assert opened.last == 200
+    [content] = files(tmp_path).values()
+    assert Weighed.copied < 2 * len(content)
