@@ -396,17 +396,16 @@ begin
     raise exception 'Events are a JSON array.' using errcode = '22023';
   end if;
   wanted := whatsapp_private.without_unwanted_feeds(p_account, p_events);
-  select counter.last_seq + 1 into first_seq
-  from whatsapp_private.message_counters as counter
-  where counter.integration_account_id = p_account
-  for update;
-  next_seq := first_seq;
-
   -- what is wrong with a row must not take the row's text into a log: messages only, no details
   begin
     perform whatsapp_private.lock_identities(
       workspace, whatsapp_private.tells_of_new_people(workspace, wanted)
     );
+    select counter.last_seq + 1 into first_seq
+    from whatsapp_private.message_counters as counter
+    where counter.integration_account_id = p_account
+    for update;
+    next_seq := first_seq;
     for event, place in
       select element.value, element.ordinality from jsonb_array_elements(wanted) with ordinality as element
     loop

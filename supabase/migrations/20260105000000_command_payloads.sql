@@ -156,7 +156,7 @@ begin
 
   problem := coalesce(
     whatsapp_private.payload_keys_problem(p_payload, array['to', 'type'] || wanted, optional || always),
-    whatsapp_private.text_problem(p_payload, 'to', 1000, true),
+    whatsapp_private.text_problem(p_payload, 'to', 200, true),
     whatsapp_private.id_problem(p_payload, 'quoted_message_id', 'message'),
     whatsapp_private.flag_problem(p_payload, '{simulate_typing,link_preview,ptt,view_once}'),
     whatsapp_private.texts_problem(p_payload, 'mentions', 0, 1024, 100)

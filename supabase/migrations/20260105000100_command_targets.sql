@@ -302,6 +302,9 @@ begin
   country_code := whatsapp_private.settings_with_defaults(account.settings) ->> 'default_country_code';
 
   if new.type in ('send', 'edit', 'revoke', 'react') then
+    -- exclusively, also for somebody known: the next row of the request may be for somebody new, or
+    -- for another account, and what it needs then must not be with somebody who waits for this one
+    perform whatsapp_private.lock_identities(account.workspace_id, true);
     -- one at a time per account from here on, so that a repeated insert is seen
     perform from whatsapp_private.message_counters where integration_account_id = account.id for update;
     if exists (select from public.commands where id = new.id)

@@ -366,13 +366,13 @@ begin
   if p_history is null or jsonb_typeof(p_history) <> 'object' then
     raise exception 'A history is a JSON object.' using errcode = '22023';
   end if;
-  select counter.last_seq + 1 into first_seq
-  from whatsapp_private.message_counters as counter
-  where counter.integration_account_id = p_account
-  for update;
-  seq := first_seq;
   begin
     perform whatsapp_private.lock_identities(workspace, true);
+    select counter.last_seq + 1 into first_seq
+    from whatsapp_private.message_counters as counter
+    where counter.integration_account_id = p_account
+    for update;
+    seq := first_seq;
     perform whatsapp_private.keep_history_people(p_account, workspace, coalesce(p_history -> 'people', '[]'));
     for chat, place in
       select element.value, element.ordinality

@@ -7,6 +7,13 @@ declare
   twin record;
   gone public.conversations;
 begin
+  -- before their messages, like everybody else: who cancels a command goes on to its message
+  perform from public.commands as command
+  where command.conversation_id = p_drop
+    or (command.conversation_id = p_keep and command.status in ('pending', 'running'))
+  order by command.id
+  for no key update;
+
   for twin in
     select kept.id as kept_id, other.id as other_id,
       other.command_id is not null
@@ -58,7 +65,9 @@ begin
       else 'resolved'
     end,
     assigned_to = coalesce(kept.assigned_to, gone.assigned_to),
-    labels = array(select distinct label from unnest(kept.labels || gone.labels) as label order by label),
+    labels = array(
+      select distinct label from unnest(kept.labels || gone.labels) as label order by label limit 100
+    ),
     archived = kept.archived and gone.archived,
     pinned = kept.pinned or gone.pinned,
     muted_until = greatest(kept.muted_until, gone.muted_until),
