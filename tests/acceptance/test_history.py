@@ -21,7 +21,7 @@ import pytest
 from bridge.sandbox.stack import StackInfo
 from tests.acceptance.conftest import Frontend, Row, until
 from tests.fixtures.bridge import BridgeProcess, running_bridge
-from tests.fixtures.simulator import Simulator, fresh_number, own_simulator
+from tests.fixtures.simulator import Simulator, fresh_number
 from tests.unit.engine.protobufs import e2e
 
 pytestmark = pytest.mark.anyio
@@ -197,7 +197,7 @@ async def test_three_accounts_import_completely_across_a_kill_and_twice(
     stack: StackInfo, bridge: BridgeProcess, frontend: Frontend, simulator: Simulator
 ) -> None:
     await import_three_accounts(
-        stack, bridge, frontend, simulator, chats=40, messages=3000, chunks=4, within_s=30
+        stack, bridge, frontend, simulator, chats=30, messages=2000, chunks=3, within_s=30
     )
 
 
@@ -243,7 +243,8 @@ async def test_every_kind_of_the_past_is_the_row_that_a_live_one_would_be(
         options=[e2e.PollCreationMessage.Option(optionName=name) for name in ("hoje", "nunca")],
         selectableOptionsCount=1,
     )
-    file = {"directPath": "/v/gone", "mediaKey": b"k" * 32, "fileSHA256": b"s" * 32}
+    file: dict[str, Any] = {"directPath": "/v/gone", "mediaKey": b"k" * 32}
+    file["fileSHA256"] = b"s" * 32
     file |= {"fileEncSHA256": b"e" * 32, "fileLength": 9}
     once = e2e.FutureProofMessage(message=e2e.Message(imageMessage=image))
     buttons = e2e.ButtonsMessage(contentText="Qual?", headerType=1)
@@ -376,7 +377,7 @@ async def test_every_kind_of_the_past_is_the_row_that_a_live_one_would_be(
     assert (refused["status"], refused["error_code"]) == ("failed", "history_not_available")
 
 
-async def test_a_live_message_does_not_wait_for_the_import(
+async def test_a_live_message_does_not_wait_for_the_import_which_survives_its_engine(
     stack: StackInfo, bridge: BridgeProcess, frontend: Frontend, simulator: Simulator
 ) -> None:
     number, maria = fresh_number(), fresh_number()
@@ -392,7 +393,12 @@ async def test_a_live_message_does_not_wait_for_the_import(
     live = await frontend.until_message(integration_account_id=account, conteudo="agora")
     during = await anyio.to_thread.run_sync(counted, stack, account)
     assert during["messages"] < 6000, "the import was to be under way"
-    await synchronised(frontend, account, [])
+    for engine in bridge.engines():
+        engine.kill()
+    seen: list[int] = []
+    row = await synchronised(frontend, account, seen)
+    assert (row["sync_progress"], row["sync_error"]) == (100, None)
+    assert seen == sorted(seen)
     after = await anyio.to_thread.run_sync(counted, stack, account)
     assert after["messages"] == after["different"] == 6001
     assert live["seq"] < 6000
@@ -459,33 +465,29 @@ async def _engines(bridge: BridgeProcess) -> list[psutil.Process]:
 
 
 async def test_a_history_that_was_announced_and_not_fetched_is_fetched_after_a_restart(
-    stack: StackInfo, bridge: BridgeProcess, frontend: Frontend
+    stack: StackInfo, bridge: BridgeProcess, frontend: Frontend, simulator: Simulator
 ) -> None:
-    with own_simulator() as simulator:  # what it withholds, it withholds from everybody
-        bridge.stop()
-        bridge.start(WHATSAPP_SIMULATOR_URL=simulator.control_url)
-        number = fresh_number()
-        simulator.add_phone(number, "Shop")
-        chats = past_chats(3, 30)
-        simulator.history(number, chats, withheld=True)
-        account = await frontend.insert_account()
-        await paired(frontend, simulator, account, number)
-        announced = bridge.disk / "state" / "accounts" / account / "history" / "announced"
-        await until(lambda: _files(announced), lambda files: len(files) == 1)
-        for engine in bridge.engines():
-            engine.kill()
-        bridge.stop(signal.SIGKILL)
-        assert counted(stack, account)["messages"] == 0
+    number = fresh_number()
+    simulator.add_phone(number, "Shop")
+    simulator.history(number, past_chats(3, 30), withheld=True)
+    account = await frontend.insert_account()
+    await paired(frontend, simulator, account, number)
+    await frontend.until_account(account, "connected")
+    announced = bridge.disk / "state" / "accounts" / account / "history" / "announced"
+    await until(lambda: _files(announced), lambda files: len(files) == 1)
+    for engine in bridge.engines():
+        engine.kill()
+    bridge.stop(signal.SIGKILL)
+    assert counted(stack, account)["messages"] == 0
 
-        simulator.history(number, [])
-        bridge.start(WHATSAPP_SIMULATOR_URL=simulator.control_url)
-        await until(
-            lambda: anyio.to_thread.run_sync(counted, stack, account),
-            lambda row: row["messages"] == 30,
-        )
-        await synchronised(frontend, account, [])
-        assert await _files(announced) == []
-        bridge.stop()
+    simulator.history(number, [])
+    bridge.start()
+    await until(
+        lambda: anyio.to_thread.run_sync(counted, stack, account),
+        lambda row: row["messages"] == 30,
+    )
+    await synchronised(frontend, account, [])
+    assert await _files(announced) == []
 
 
 async def _files(directory: Path) -> list[Path]:
