@@ -289,7 +289,8 @@ async def test_what_the_own_phone_does_is_recorded_as_own(linked: Linked) -> Non
     reaction = await until_reaction(linked, incoming, "👀")
     assert reaction["lead_id"] is None
     own = await received(linked, "text", **on_phone, text="Amanha")
-    assert (own["from_me"], own["status"]) == (True, "sent")
+    assert own["from_me"]
+    assert own["status"] in ("sent", "delivered")  # the receipt may be here already
     target = own["whatsapp_message_id"]
     await send(linked, "edit", **on_phone, target_id=target, text="Amanhã")
     edited = await until_row(linked, target, lambda row: row["edited_at"])
