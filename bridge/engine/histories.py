@@ -121,12 +121,10 @@ class Histories:
             self._pump.join()
 
     def _ship(self) -> None:
-        from bridge.engine.whatsapp import parse_history  # noqa: PLC0415 - after load_library
-
         assert self._store is not None
         try:
             for stored in self._store.records(window=WINDOW):
-                part = self._part(stored.record, parse_history)
+                part = self._part(stored.record)
                 self._send(
                     frames.HistoryDelivered(
                         session=self._order.session, position=stored.position, part=part
@@ -135,9 +133,12 @@ class Histories:
         except (SpoolCorrupt, VaultError) as error:
             self._complain(error.code, "Histories were damaged while they were open.")
 
-    def _part(self, record: Record, parse: Callable[[bytes], object]) -> HistoryPart:
+    def _part(self, record: Record) -> HistoryPart:
+        from bridge.engine.whatsapp import parse_history  # noqa: PLC0415 - after load_library
+
         try:
-            return part_of(record, zlib.decompress(record.data) if record.data else b"", parse)
+            data = zlib.decompress(record.data) if record.data else b""
+            return part_of(record, data, parse_history)
         except Exception as error:  # noqa: BLE001 - one part's barrier: the others must come through
             sentence = f"A part of a history was left out: {type(error).__name__}."
             self._complain("history_unusable", sentence)

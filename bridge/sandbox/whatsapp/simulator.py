@@ -201,11 +201,8 @@ class Simulator:
             chat = past_address(phone, each.to)
             account = self.server.directory.account(chat)
             who = {message.sender for message in each.messages}
-            who |= {
-                said.sender
-                for message in each.messages
-                for said in (*message.reactions, *message.votes)
-            }
+            who |= {said.sender for message in each.messages for said in message.reactions}
+            who |= {said.sender for message in each.messages for said in message.votes}
             senders = {name: past_address(phone, name) for name in who if name}
             known = map(self.server.directory.account, [chat, *senders.values()])
             people += [found for found in known if found]
