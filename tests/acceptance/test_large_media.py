@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -51,7 +51,7 @@ async def test_a_hundred_megabytes_pass_in_both_directions(
     bridge: BridgeProcess,
     linked: Linked,
     tmp_path: Path,
-    record_property: pytest.RecordProperty,
+    record_property: Callable[[str, object], None],
 ) -> None:
     small = film(tmp_path / "small.mp4").read_bytes()
     warm = await receive(linked, "video", small, mime_type="video/mp4")

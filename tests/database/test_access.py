@@ -117,6 +117,18 @@ EXAMPLES = {
         "update message_receipts set read_at = now()",
         "workspace_id = $workspace",
     ),
+    "message_reactions": Example(
+        "insert into message_reactions (message_id, lead_id, workspace_id, emoji, reacted_at)"
+        " values ($message, null, $workspace, '+', now())",
+        "update message_reactions set emoji = null",
+        "workspace_id = $workspace",
+    ),
+    "poll_votes": Example(
+        "insert into poll_votes (message_id, lead_id, workspace_id, voted_at)"
+        " values ($message, null, $workspace, now())",
+        "update poll_votes set options = '{}'",
+        "workspace_id = $workspace",
+    ),
     "whatsapp_baileys_events": Example(
         "insert into whatsapp_baileys_events (workspace_id, level, code, message)"
         " values ($workspace, 'info', 'x', 'x')",

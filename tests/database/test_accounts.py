@@ -93,6 +93,8 @@ def test_settings_have_documented_defaults(world: World, team: Team, bridge: Bri
         "messages_per_minute": 20,
         "messages_per_day": 1000,
         "new_chats_per_day": 50,
+        "receive_status_updates": False,
+        "receive_newsletters": False,
     }
 
 

@@ -37,7 +37,7 @@ def past(id_: str, sender: Row, *, status: str = "delivered", **more: Any) -> Ro
 
 def chat(peer: Row | str, *messages: Row, **more: object) -> Row:
     is_group = isinstance(peer, str)
-    jid = peer if is_group else peer["phone_jid"] or peer["lid"]
+    jid = peer if isinstance(peer, str) else peer["phone_jid"] or peer["lid"]
     about: Row = {
         "chat": {"jid": jid, "kind": "group" if is_group else "direct"},
         "peer": None if is_group else peer,

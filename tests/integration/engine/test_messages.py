@@ -5,7 +5,7 @@ import pytest
 
 from bridge import events as ev
 from bridge.errors import CommandError
-from bridge.ids import Jid
+from bridge.ids import Jid, WhatsAppMessageId
 from bridge.orders import AskGroup, MarkRead
 from tests.fixtures.simulator import fresh_number
 from tests.integration.engine.driver import call, command, linked, phone_jid
@@ -122,7 +122,7 @@ async def test_without_a_connection_requests_fail_at_once_and_can_be_tried_again
     assert (failed.code, failed.retryable) == ("not_connected", True)
     with pytest.raises(CommandError) as caught:
         await drive.session.ask(
-            MarkRead(chat=phone_jid(ana), sender=phone_jid(ana), ids=["X"], at=0)
+            MarkRead(chat=phone_jid(ana), sender=phone_jid(ana), ids=[WhatsAppMessageId("X")], at=0)
         )
     assert caught.value.retryable
 

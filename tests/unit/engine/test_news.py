@@ -54,8 +54,12 @@ def test_everything_about_a_group_has_its_field():
         JoinReason="invite",
         ParticipantVersionID="7",
     )
-    assert (told.description, told.joined, told.promoted) == ("", [ANA], [Person(lid="300@lid")])
-    assert told.demoted == [Person(phone_jid="400@s.whatsapp.net")]
+    assert (told.description, told.joined, told.promoted) == (
+        "",
+        [ANA],
+        [Person(lid=Jid("300@lid"))],
+    )
+    assert told.demoted == [Person(phone_jid=Jid("400@s.whatsapp.net"))]
     assert (told.announce, told.locked, told.disappearing_s) == (True, False, 86400)
     assert (told.reason, told.version) == ("invite", "7")
 
