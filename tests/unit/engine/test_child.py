@@ -83,6 +83,11 @@ def session(tmp_path: Path, wire: FakeWire) -> Iterator[Session]:
         connect=False,
         connect_timeout_s=1,
         pairing_timeout_s=1,
+        history_keys=Vault.from_secret("a secret of some length").keys_of(
+            ACCOUNT, purpose="history"
+        ),
+        history_dir=str(tmp_path / "history"),
+        history_days=0,
     )
     opened = Session(order, cast("Wire", wire), Gate(), Leaks())
     assert opened.open()
