@@ -187,6 +187,15 @@ def scene(world: World, team: Team, bridge: Bridge) -> Scene:
         team.workspace,
         command["message_id"],
     )
+    lead = world.one("select id from leads")["id"]
+    for table, column in (("message_reactions", "reacted_at"), ("poll_votes", "voted_at")):
+        world.service.run(
+            f"insert into {table} (workspace_id, message_id, lead_id, {column})"
+            " values (%s, %s, %s, now())",
+            team.workspace,
+            command["message_id"],
+            lead,
+        )
     world.service.run(
         "insert into storage.objects (bucket_id, name) values ('whatsapp-media', %s)",
         f"{folder}/conversation/message/file.png",
@@ -209,7 +218,7 @@ def scene(world: World, team: Team, bridge: Bridge) -> Scene:
             "pending_command": pending["id"],
             "conversation": command["conversation_id"],
             "message": command["message_id"],
-            "lead": world.one("select id from leads")["id"],
+            "lead": lead,
             "worker": bridge.worker,
             "folder": folder,
         },
