@@ -124,10 +124,9 @@ class Supervisor:
         return None
 
     async def stop(self, within_s: float) -> list[AccountId]:
-        """End all accounts gracefully, in bounded time; returns those that were held."""
+        """End all accounts gracefully, in bounded time; returns those that did not end in it."""
         self._stopping = True
         kept_ones = list(self._kept.values())
-        held = [kept.lease.account_id for kept in kept_ones]
         for kept in kept_ones:
             if kept.account is not None:
                 kept.account.stop()
@@ -136,9 +135,10 @@ class Supervisor:
         with anyio.move_on_after(within_s):
             for kept in kept_ones:
                 await kept.gone.wait()
+        late = [kept.lease.account_id for kept in kept_ones if not kept.gone.is_set()]
         if self._tasks is not None:
             self._tasks.cancel_scope.cancel()
-        return held
+        return late
 
     async def _keep(self, kept: _Kept, before: _Kept | None) -> None:
         try:

@@ -400,6 +400,23 @@ async def test_a_crash_stays_in_its_account(monkeypatch: pytest.MonkeyPatch) -> 
         tasks.cancel_scope.cancel()
 
 
+async def test_an_account_that_does_not_end_in_time_is_told_apart() -> None:
+    world = World(linked=True, desired=Desired.RUNNING)
+    supervisor = Supervisor(world.around)
+    at_rest = _renamed(world.lease, AccountId("a2"))
+    async with anyio.create_task_group() as tasks:
+        await tasks.start(supervisor.run)
+        supervisor.apply([world.lease, at_rest], time.monotonic() + 60)
+        await world.host.session(0)
+        with anyio.fail_after(5):
+            while "pairing_interrupted" not in world.rpc.shown:  # the other one is at rest
+                await world.rpc.changed.wait()
+        await anyio.wait_all_tasks_blocked()
+        world.rpc.slow = anyio.Event()  # "the bridge was stopped" is on its way
+        assert await supervisor.stop(0.1) == [ACCOUNT]
+        tasks.cancel_scope.cancel()
+
+
 async def test_an_account_that_is_not_ours_any_more_is_closed_without_a_word() -> None:
     world = World(linked=True, desired=Desired.RUNNING)
     supervisor = Supervisor(world.around)
