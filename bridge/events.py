@@ -130,13 +130,6 @@ class PersonSeen(Struct, frozen=True, tag=True):
     person: Person
 
 
-class GroupChanged(Struct, frozen=True, tag=True):
-    """Subject of a group, as far as it is known now."""
-
-    chat: Jid
-    subject: str | None
-
-
 class GroupNews(Struct, frozen=True, tag=True):
     """What somebody changed about a group; a field that is None did not change.
 
@@ -200,7 +193,6 @@ SpooledEvent = (
     | SendSucceeded
     | SendFailed
     | PersonSeen
-    | GroupChanged
     | GroupNews
     | CallTold
     | EventNotUnderstood

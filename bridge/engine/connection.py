@@ -19,14 +19,15 @@ from typing import Any
 
 import msgspec
 
-from bridge.engine import compose, downloads, endings, news, outcome, translate
+from bridge.engine import downloads, endings, news, outcome, translate
 from bridge.engine.gate import Gate, Hold
 from bridge.engine.history import Announced
 from bridge.engine.outcome import Refusal
 from bridge.engine.plan import Leaks, Outlets, Plan
 from bridge.engine.sender import Job, Sender
 from bridge.engine.turns import Turns
-from bridge.engine.whatsapp import Client, Kind, RequestFailed
+from bridge.engine.whatsapp import compose
+from bridge.engine.whatsapp.client import Client, Kind, RequestFailed
 from bridge.errors import CommandError
 from bridge.events import (
     Connected,

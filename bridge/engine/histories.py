@@ -134,7 +134,7 @@ class Histories:
             self._complain(error.code, "Histories were damaged while they were open.")
 
     def _part(self, record: Record) -> HistoryPart:
-        from bridge.engine.whatsapp import parse_history  # noqa: PLC0415 - after load_library
+        from bridge.engine.whatsapp.client import parse_history  # noqa: PLC0415 - after load_library
 
         try:
             data = zlib.decompress(record.data) if record.data else b""

@@ -7,7 +7,6 @@ from typing import assert_never
 from bridge.events import (
     CallTold,
     EventNotUnderstood,
-    GroupChanged,
     GroupNews,
     MessageReceived,
     MessageUndecryptable,
@@ -18,7 +17,7 @@ from bridge.events import (
     SendSucceeded,
     SpooledEvent,
 )
-from bridge.ids import Jid, WhatsAppMessageId
+from bridge.ids import WhatsAppMessageId
 from bridge.normalise.calls import row_of_call
 from bridge.normalise.changes import change_of, is_change
 from bridge.normalise.content import Content, content_of
@@ -28,7 +27,6 @@ from bridge.normalise.rows import (
     CommandFinishedRow,
     DiagnosticRow,
     Finish,
-    GroupRow,
     MessageRow,
     PersonRow,
     ReceiptRow,
@@ -43,7 +41,7 @@ RECEIPT_KINDS = frozenset({"delivered", "read", "played", "read_self"})
 _NO_RECEIPTS = frozenset({"status", "newsletter"})
 
 
-def rows_of(event: SpooledEvent) -> list[Row]:  # noqa: C901, PLR0912 - one line a kind
+def rows_of(event: SpooledEvent) -> list[Row]:  # noqa: C901 - one line a kind
     """The rows that an event makes, often one, sometimes none. Never raises."""
     match event:
         case MessageReceived() if is_change(event.message):
@@ -72,9 +70,6 @@ def rows_of(event: SpooledEvent) -> list[Row]:  # noqa: C901, PLR0912 - one line
         case PersonSeen():
             person = person_of(event.person)
             return [PersonRow(person=person)] if person.phone_jid or person.lid else []
-        case GroupChanged():
-            subject = clean(event.subject) if event.subject is not None else None
-            return [GroupRow(jid=Jid(clean(event.chat)), subject=subject)]
         case GroupNews():
             return rows_of_news(event)
         case CallTold():

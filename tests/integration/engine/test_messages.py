@@ -6,7 +6,7 @@ import pytest
 from bridge import events as ev
 from bridge.errors import CommandError
 from bridge.ids import Jid, WhatsAppMessageId
-from bridge.orders import AskGroup, MarkRead
+from bridge.orders import AskGroup, MarkRead, Text
 from tests.fixtures.simulator import fresh_number
 from tests.integration.engine.driver import call, command, linked, phone_jid
 
@@ -56,8 +56,8 @@ async def test_a_text_goes_out_and_its_receipts_come_back(drive, phones, ana):
 
 async def test_both_directions_in_a_group(drive, phones, owner, ana):
     group = await call(phones.add_group, "Sales", [owner, ana])
-    changed = await drive.event(ev.GroupChanged)
-    assert (changed.chat, changed.subject) == (group, "Sales")
+    made = await drive.event(ev.GroupNews)
+    assert (made.chat, made.subject, made.created) == (group, "Sales", True)
 
     await call(phones.send_text, ana, group, "to all")
     event = await drive.text("to all")
@@ -147,7 +147,7 @@ async def test_a_send_in_hand_is_answered_before_the_session_leaves(drive, phone
     await drive.send(ana, "nothing has to be asked for the next one")
     await call(phones.start_fault, "slow", number=owner, delay_s=1.0)
     mine = command()
-    await drive.session.send_text(mine, phone_jid(ana), "in hand")
+    await drive.session.send(mine, phone_jid(ana), Text(text="in hand"))
     await drive.event(ev.SendStarted, lambda each: each.command_id == mine)
 
     await drive.session.disconnect()

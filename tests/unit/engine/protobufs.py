@@ -18,7 +18,7 @@ def _load(*names: str) -> list[Any]:
     assert not before, "neonize is loaded in the test process"
     sys.modules["neonize"] = hollow
     # imports the Go library; what it is needed for is tested through the real one
-    uploads: Any = types.ModuleType("bridge.engine.uploads")
+    uploads: Any = types.ModuleType("bridge.engine.whatsapp.uploads")
     uploads.media_message = None
     sys.modules[uploads.__name__] = uploads
     try:
@@ -27,12 +27,12 @@ def _load(*names: str) -> list[Any]:
         for name in [name for name in sys.modules if name.split(".")[0] == "neonize"]:
             del sys.modules[name]
         del sys.modules[uploads.__name__]
-        sys.modules.pop("bridge.engine.compose", None)
+        sys.modules.pop("bridge.engine.whatsapp.compose", None)
 
 
 wire, e2e, past, compose = _load(
     "neonize.proto.Neonize_pb2",
     "neonize.proto.waE2E.WAWebProtobufsE2E_pb2",
     "neonize.proto.waHistorySync.WAWebProtobufsHistorySync_pb2",
-    "bridge.engine.compose",
+    "bridge.engine.whatsapp.compose",
 )

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from bridge.events import (
     EventNotUnderstood,
-    GroupChanged,
     MessageReceived,
     MessageUndecryptable,
     Person,
@@ -195,7 +194,6 @@ def test_the_other_events() -> None:
     assert rows_of(SendStarted(command_id=COMMAND)) == []
     assert only_row(PersonSeen(person=Person(lid=LID)))["kind"] == "person"
     assert rows_of(PersonSeen(person=Person(push_name="?"))) == []
-    assert only_row(GroupChanged(chat=GROUP, subject="Entregas"))["subject"] == "Entregas"
     assert only_row(EventNotUnderstood(kind="X"))["code"] == "event_not_understood"
 
 

@@ -20,7 +20,7 @@ from neonize.utils.enum import (
 )
 
 from bridge.engine import translate
-from bridge.engine.address import address_of
+from bridge.engine.whatsapp.address import address_of
 from bridge.ids import LID_SERVER, PHONE_SERVER, Jid, server_of
 from bridge.orders import (
     AskGroup,

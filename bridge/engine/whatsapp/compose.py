@@ -20,7 +20,7 @@ from neonize.proto.waE2E.WAWebProtobufsE2E_pb2 import (
     ReactionMessage,
 )
 
-from bridge.engine.uploads import media_message
+from bridge.engine.whatsapp.uploads import media_message
 from bridge.ids import Jid, WhatsAppMessageId, is_group
 from bridge.orders import (
     Contact,

@@ -1,9 +1,7 @@
-"""neonize, in our words: its client. Runs in engine processes.
+"""One entry in neonize's maps: connect, hear, ask.
 
-Only `compose` (messages out) and `requests` (what else is asked) import neonize beside it.
-
-It is used below its `NewClient.connect`: `Neonize()` is called here, in a thread of ours, so that
-every callback is ours too. What matters about the library (measured, or read in its source):
+The library is used below its `NewClient.connect`: `Neonize()` is called here, in a thread of ours,
+so that every callback is ours too. What matters about it (measured, or read in its source):
 
 * Three maps are global and unlocked: nothing here may be called but through `engine.gate`.
 * A client that was stopped is nil in the maps, and most functions panic on that.
@@ -35,9 +33,10 @@ from neonize.proto import Neonize_pb2 as wire
 from neonize.proto.waCompanionReg.WAWebProtobufsCompanionReg_pb2 import DeviceProps
 from neonize.proto.waHistorySync.WAWebProtobufsHistorySync_pb2 import HistorySync
 
-from bridge.engine import requests, translate, uploads
-from bridge.engine.address import address_of
+from bridge.engine import translate
 from bridge.engine.history import Announced
+from bridge.engine.whatsapp import requests, uploads
+from bridge.engine.whatsapp.address import address_of
 from bridge.ids import Jid, WhatsAppMessageId
 from bridge.orders import Request, Uploaded, UploadMedia
 
