@@ -176,5 +176,7 @@ def test_a_simulator_tells_everything_about_itself() -> None:
         state = simulator.state()
 
     assert [phone["number"] for phone in state["phones"]] == [ana]
-    assert state["groups"] == [{"jid": group, "subject": "H", "owner": ana, "participants": [ana]}]
+    (told,) = state["groups"]
+    assert (told["jid"], told["subject"], told["owner"]) == (group, "H", ana)
+    assert (told["participants"], told["admins"]) == ([ana], [])
     assert (state["connections"], state["unknown_requests"], state["faults"]) == (0, [], [])
