@@ -276,7 +276,6 @@ class Session:
 
     async def forget(self) -> None:
         """Delete the session file: its state is in the database, or worthless. After `aclose`."""
-        self.replica.close()
         await self._keeper.forget(self.account)
 
     # --------------------------------------------------- called by the engine's reader and host
