@@ -158,6 +158,9 @@ async def test_a_killed_parent_leaves_no_engine_and_loses_nothing(
             assert [b"%d" % each.position for each in drive.deliveries[:10]] == seen
             assert drive.texts == [f"unrecorded {index}" for index in range(10)]
             await both_ways(drive, phones, owner, ana, "again")
+            await drive.session.disconnect()
+            with anyio.fail_after(10):
+                await drive.drained.wait()  # a late receipt too is read and confirmed
         assert host.accounts_with_unrecorded_events() == []
 
 
