@@ -7,6 +7,7 @@ The packages are named after the way a message takes through them:
     engine/     WhatsApp, in child processes
     normalise/  a raw event becomes rows (pure)
     ingest      rows out, in batches
+    media/      files, in and out
     supabase/   the one place that knows Supabase
     vault       the one place that seals bytes
     sandbox/    all of it on one bare machine, with a simulated WhatsApp
