@@ -10,8 +10,6 @@ from __future__ import annotations
 import mimetypes
 import re
 
-from bridge.media.limits import MediaKind
-
 OCTETS = "application/octet-stream"
 VOICE_NOTE = "audio/ogg; codecs=opus"
 """What WhatsApp calls a voice note; iPhones play no other."""
@@ -133,16 +131,3 @@ def believed_type(content: str | None, *, declared: str | None, file_name: str |
         if claim is not None and claim.startswith(believable) and claim != found:
             return claim
     return found
-
-
-def kind_named_by(mime_type: str) -> MediaKind:
-    """The kind that a type's name suggests, before anyone looked into the file."""
-    match mime_type.partition("/")[0]:
-        case "image":
-            return MediaKind.IMAGE
-        case "video":
-            return MediaKind.VIDEO
-        case "audio":
-            return MediaKind.AUDIO
-        case _:
-            return MediaKind.DOCUMENT

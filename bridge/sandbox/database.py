@@ -11,7 +11,6 @@ import re
 from pathlib import Path
 
 import psycopg
-from psycopg import sql
 
 from bridge.sandbox.errors import SandboxError
 
@@ -78,15 +77,6 @@ def apply_migrations(migrations_url: str, directory: Path) -> list[str]:
                 ) from error
             applied.append(path.name)
     return applied
-
-
-def truncate_everything(superuser_url: str, schema: str = "public") -> None:
-    """Empty all tables of a schema (for tests that share a stack)."""
-    with psycopg.connect(superuser_url, autocommit=True) as connection:
-        query = "select tablename from pg_tables where schemaname = %s"
-        tables = [sql.Identifier(schema, name) for (name,) in connection.execute(query, [schema])]
-        if tables:
-            connection.execute(sql.SQL("truncate {} cascade").format(sql.SQL(",").join(tables)))
 
 
 def _told(error: psycopg.Error, text: str) -> str:
