@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Awaitable
+from collections.abc import AsyncIterator, Awaitable
 from typing import Any
 
+import anyio.lowlevel
 import httpx
 import pytest
 from storage3.exceptions import StorageApiError
@@ -41,6 +42,30 @@ async def refused(call: Awaitable[object], status: str) -> None:
 
 async def test_what_is_uploaded_comes_down_again(service, path):
     assert await media(service).download(path) == BLOB
+
+
+async def test_an_upload_may_come_in_pieces_of_any_size(project, service, folder):
+    boundary = "b" * 60
+    head = f'--{boundary}\r\nContent-Disposition: form-data; name=""; filename="a"\r\n\r\n'
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield head.encode()
+        for start in range(0, len(BLOB), 20_010):
+            yield BLOB[start : start + 10]  # less than a boundary, then more than is read at once
+            await anyio.lowlevel.checkpoint()
+            yield BLOB[start + 10 : start + 20_010]
+        yield f"\r\n--{boundary}--\r\n".encode()
+
+    headers = {
+        "apikey": project.service_key,
+        "content-type": f"multipart/form-data; boundary={boundary}",
+    }
+    async with httpx.AsyncClient(headers=headers) as http:
+        for number in range(20):
+            url = f"{project.url}/storage/v1/object/media/{folder}/{number}"
+            answer = await http.post(url, content=pieces())
+            assert answer.is_success, answer.text
+    assert await media(service).download(f"{folder}/0") == BLOB
 
 
 async def test_a_name_is_taken_once_unless_upsert_is_said(service, path):
