@@ -2,6 +2,7 @@
 
 neonize wants the whole file at once. It is mapped, not read, so that Python holds no copy; Go holds
 two for the time of the upload (the file, and what it makes of it): 100 MB take 290 MB, measured.
+So large files go another way (`engine.upstream`), if WhatsApp's answer says where.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ from neonize.proto.waE2E.WAWebProtobufsE2E_pb2 import (
 )
 from neonize.utils.enum import MediaType
 
-from bridge.orders import Media, Uploaded, UploadMedia
+from bridge.engine.upstream import LARGE_BYTES
+from bridge.orders import Media, MediaKind, Uploaded, UploadMedia
 
 _TYPES = {
     "image": MediaType.MediaImage,
@@ -38,7 +40,6 @@ _TYPES = {
 
 
 # One large file at a time in a process: with many accounts the copies would add up.
-LARGE_BYTES = 16 * 1024 * 1024
 _large = threading.Lock()
 
 
@@ -65,14 +66,23 @@ def upload(client: bytes, order: UploadMedia) -> Uploaded:
         view = (ctypes.c_char * size_bytes).from_buffer(mapped)
         try:
             with in_turn:
-                raw: bytes = gocode.Upload(
-                    client,
-                    ctypes.c_char_p(ctypes.addressof(view)),  # `cast` would keep a reference
-                    size_bytes,
-                    _TYPES[order.kind].value,
-                )
+                # `cast` would keep a reference
+                return _upload(client, ctypes.addressof(view), size_bytes, order.kind)
         finally:
             del view  # or the mapping could not be closed
+
+
+def upload_bytes(client: bytes, data: bytes, kind: MediaKind) -> Uploaded:
+    """The same, of something small.
+
+    :raises UploadFailed: if WhatsApp did not take it.
+    """
+    view = ctypes.create_string_buffer(data, len(data))
+    return _upload(client, ctypes.addressof(view), len(data), kind)
+
+
+def _upload(client: bytes, address: int, size_bytes: int, kind: MediaKind) -> Uploaded:
+    raw: bytes = gocode.Upload(client, ctypes.c_char_p(address), size_bytes, _TYPES[kind].value)
     answer = wire.UploadReturnFunction.FromString(raw)
     if answer.Error:
         raise UploadFailed(answer.Error)

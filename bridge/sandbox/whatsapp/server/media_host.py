@@ -13,6 +13,8 @@ from bridge.sandbox.whatsapp.crypto.media_cipher import KEY_BYTES, encrypt_media
 from bridge.sandbox.whatsapp.network.http import Request, Response
 
 HOST = "mmg.whatsapp.net"
+AUTH = "sandbox"  # the word that `media_conn` gives, and uploads have to bring along
+_KINDS = ("image", "video", "audio", "document")
 _MAX_BYTES_IN_MEMORY = 1 << 28
 
 
@@ -99,6 +101,12 @@ class MediaHost:
     def answer(self, request: Request) -> Response:
         """What the media host says to one HTTP request."""
         if request.method == "POST" and request.path.startswith("/mms/"):
+            if request.query.get("auth") != AUTH:
+                return Response(401)
+            name = base64.urlsafe_b64encode(hashlib.sha256(request.body).digest()).decode()
+            kind, _, token = request.path.removeprefix("/mms/").partition("/")
+            if kind not in _KINDS or not token == request.query.get("token") == name:
+                return Response(400)
             path = self.put(request.body)
             body = json.dumps({"url": f"https://{HOST}{path}", "direct_path": path}).encode()
             return Response(200, body, {"Content-Type": "application/json"})
