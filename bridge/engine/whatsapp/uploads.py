@@ -1,4 +1,4 @@
-"""Files out: left at WhatsApp, encrypted, and the message that says where they are.
+"""Files out: left at WhatsApp, encrypted.
 
 neonize wants the whole file at once. It is mapped, not read, so that Python holds no copy; Go holds
 two for the time of the upload (the file, and what it makes of it): 100 MB take 290 MB, measured.
@@ -12,23 +12,13 @@ import mmap
 import threading
 from contextlib import closing, nullcontext
 from pathlib import Path
-from typing import Any
 
 from neonize._binder import gocode
 from neonize.proto import Neonize_pb2 as wire
-from neonize.proto.waE2E.WAWebProtobufsE2E_pb2 import (
-    AudioMessage,
-    DocumentMessage,
-    FutureProofMessage,
-    ImageMessage,
-    Message,
-    StickerMessage,
-    VideoMessage,
-)
 from neonize.utils.enum import MediaType
 
 from bridge.engine.upstream import LARGE_BYTES
-from bridge.orders import Media, MediaKind, Uploaded, UploadMedia
+from bridge.orders import MediaKind, Uploaded, UploadMedia
 
 _TYPES = {
     "image": MediaType.MediaImage,
@@ -95,77 +85,3 @@ def _upload(client: bytes, address: int, size_bytes: int, kind: MediaKind) -> Up
         encrypted_sha256=told.FileEncSHA256,
         size_bytes=told.FileLength,
     )
-
-
-def media_message(order: Media, context: Any) -> Any:
-    """The `waE2E.Message` of an uploaded file."""
-    common = {
-        "URL": order.file.url,
-        "directPath": order.file.direct_path,
-        "mediaKey": order.file.media_key,
-        "fileSHA256": order.file.sha256,
-        "fileEncSHA256": order.file.encrypted_sha256,
-        "fileLength": order.file.size_bytes,
-        "mimetype": order.mime_type,
-        "contextInfo": context,
-    }
-    once = order.view_once or None
-    match order.kind:
-        case "image":
-            inner = Message(
-                imageMessage=ImageMessage(
-                    **common,
-                    caption=order.caption,
-                    width=order.width,
-                    height=order.height,
-                    JPEGThumbnail=order.thumbnail,
-                    viewOnce=once,
-                )
-            )
-        case "video":
-            inner = Message(
-                videoMessage=VideoMessage(
-                    **common,
-                    caption=order.caption,
-                    width=order.width,
-                    height=order.height,
-                    seconds=order.seconds,
-                    JPEGThumbnail=order.thumbnail,
-                    viewOnce=once,
-                )
-            )
-        case "audio":
-            inner = Message(
-                audioMessage=AudioMessage(
-                    **common,
-                    seconds=order.seconds,
-                    PTT=order.voice_note or None,
-                    waveform=order.waveform,
-                    viewOnce=once,
-                )
-            )
-        case "sticker":
-            inner = Message(
-                stickerMessage=StickerMessage(**common, width=order.width, height=order.height)
-            )
-        case "document":
-            return _document(order, common)
-    if once:
-        return Message(viewOnceMessageV2=FutureProofMessage(message=inner))
-    return inner
-
-
-def _document(order: Media, common: dict[str, Any]) -> Any:
-    message = Message(
-        documentMessage=DocumentMessage(
-            **common,
-            fileName=order.file_name,
-            title=order.file_name,
-            caption=order.caption,
-            JPEGThumbnail=order.thumbnail,
-        )
-    )
-    if order.caption is None:
-        return message
-    # apps show the caption of a document only in this wrapper
-    return Message(documentWithCaptionMessage=FutureProofMessage(message=message))
