@@ -49,6 +49,7 @@ LIKELY = {
     "User": st.sampled_from(["1", "2", "100", "status", ""]),
     "ID": st.sampled_from(["A", "", "1@lid", "2@g.us", "3@newsletter", "x" * 300]),
 }
+NASTY = ["\x00", "a\x00b", "\u202efdp.exe", "\ud7ff\ue000", "x" * 70_000, "NaN", "-1"]
 SMALLEST = {
     FieldDescriptor.TYPE_INT32: -(2**31),
     FieldDescriptor.TYPE_SINT32: -(2**31),
@@ -65,7 +66,7 @@ def scalars(field: FieldDescriptor) -> st.SearchStrategy[Any]:
     """Values that a field can hold."""
     match field.type:
         case FieldDescriptor.TYPE_STRING:
-            return LIKELY.get(field.name, st.text(max_size=20))
+            return LIKELY.get(field.name, st.text(max_size=20) | st.sampled_from(NASTY))
         case FieldDescriptor.TYPE_BYTES:
             return st.binary(max_size=20)
         case FieldDescriptor.TYPE_BOOL:
