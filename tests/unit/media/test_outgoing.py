@@ -25,7 +25,14 @@ from bridge.media.workshop import Workshop
 from bridge.orders import Media, Request, Uploaded, UploadMedia
 from bridge.supabase.rpc import ClaimedCommand
 from bridge.supabase.storage import FileNotStored
-from tests.unit.media.makers import moving, picture, png_that_claims, saved, sound
+from tests.unit.media.makers import (
+    animation_that_claims,
+    moving,
+    picture,
+    png_that_claims,
+    saved,
+    sound,
+)
 from tests.unit.media.strangers import Authority, Behaviour, file, head, serving
 
 pytestmark = pytest.mark.anyio
@@ -233,14 +240,28 @@ async def test_a_sticker_is_sent_as_it_is_and_made_small_if_it_is_not(post: Post
 
 
 async def test_noise_of_any_length_becomes_a_small_sticker_or_is_refused(post: Post) -> None:
-    frames = [Image.frombytes("RGB", (256, 256), os.urandom(196_608)) for _ in range(40)]
-    data = saved(frames[0], "GIF", save_all=True, append_images=frames[1:], duration=20)
+    frames = [Image.frombytes("RGB", (128, 128), os.urandom(49_152)) for _ in range(12)]
+    data = saved(frames[0], "GIF", save_all=True, append_images=frames[1:], duration=70)
     try:
         media = await post.prepare("sticker", storage_path=post.put(data, "noise.gif"))
     except CommandError as refusal:
         assert refusal.code == "media_unsuitable"
     else:
         assert media.file.size_bytes <= 500 * 1024
+
+
+@pytest.mark.parametrize(
+    ("name", "edge"), [("GIF", 65_535), ("WEBP", 16_383), ("WEBP", 9_999), ("GIF", 9_999)]
+)
+async def test_an_animation_that_unpacks_to_gigabytes_costs_one_job(
+    post: Post, name: str, edge: int
+) -> None:
+    path = post.put(animation_that_claims(name, edge, edge), "bomb")
+    try:
+        await post.prepare("sticker", storage_path=path)
+    except CommandError as refusal:
+        assert refusal.code == "media_unsuitable"
+    await post.prepare("sticker", storage_path=post.put(picture("PNG"), "photo"))
 
 
 async def test_what_is_sent_for_an_edit_is_no_file_of_a_new_message(post: Post) -> None:
