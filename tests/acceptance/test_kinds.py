@@ -540,6 +540,10 @@ async def check_retry(shop: Linked, folder: Path) -> None:
     assert file is not None
     body = KINDS["image"].told(shop.number, file[0])
     id_ = await tell(shop, body | {"garbled": True})
+    # it was asked for again, so at first it could not be read
+    await entry_of(
+        shop, lambda e: e["kind"] == "receipt" and e["type"] == "retry" and id_ in e["ids"]
+    )
     row = await row_of(shop, id_, lambda row: row["tipo"] != "unsupported")
     compare(KINDS["image"], row)
     assert "placeholder" not in row["payload"]
