@@ -6,10 +6,8 @@ The names are those of the first column of the table in `docs/kinds.md`.
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from google.protobuf.json_format import ParseDict
 
@@ -286,5 +284,3 @@ KINDS: dict[str, Kind] = {
         },
     ),
 }
-
-Check = Callable[..., Any]
