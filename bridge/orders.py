@@ -252,11 +252,23 @@ class RejectCall(Order, frozen=True, tag=True):
     call_id: str
 
 
-class AskPicture(Order, frozen=True, tag=True):
-    """Picture of a person or group; answers `{id, url}` or null where there is none to see."""
+class FetchPicture(Order, frozen=True, tag=True):
+    """The picture of a person or group, as a file.
+
+    Answers `{state}`: `fetched` with `id`, `sha256` and `size_bytes`; `unchanged` if it is the one
+    that is known; `none` if there is none; `hidden` if this account may not see it.
+    """
 
     of: Jid
+    path: str
+    max_bytes: int
     known_id: str | None = None
+
+
+class AskPerson(Order, frozen=True, tag=True):
+    """What a person tells; answers `{push_name, business_name, about}`, each null if unknown."""
+
+    person: Jid
 
 
 class UploadMedia(Order, frozen=True, tag=True):
@@ -301,7 +313,8 @@ Request = (
     | SetProfile
     | Block
     | RejectCall
-    | AskPicture
+    | FetchPicture
+    | AskPerson
     | UploadMedia
     | DownloadMedia
     | Logout

@@ -19,7 +19,7 @@ from typing import Any
 
 import msgspec
 
-from bridge.engine import downloads, endings, news, outcome, translate
+from bridge.engine import downloads, endings, news, outcome, pictures, translate
 from bridge.engine.gate import Gate, Hold
 from bridge.engine.history import Announced
 from bridge.engine.outcome import Refusal
@@ -47,7 +47,9 @@ from bridge.events import (
 from bridge.ids import GROUP_SERVER, PHONE_SERVER, CommandId, Jid, is_group, server_of
 from bridge.orders import (
     AskGroup,
+    AskPerson,
     DownloadMedia,
+    FetchPicture,
     Logout,
     MarkRead,
     Outgoing,
@@ -77,6 +79,7 @@ _TRANSLATIONS: dict[Kind, Callable[[Any, Person], SpooledEvent | None]] = {
     Kind.RECEIPT: translate.receipt,
     Kind.GROUP_CHANGED: news.group_changed,
     Kind.JOINED_GROUP: news.group_joined,
+    Kind.PICTURE_CHANGED: news.picture_changed,
     Kind.CALL_OFFERED: news.call_offered,
     Kind.CALL_NOTICED: news.call_noticed,
     Kind.CALL_ACCEPTED: news.call_accepted,
@@ -376,6 +379,11 @@ class Connection:
                 order = msgspec.structs.replace(order, caller=caller)
             case AskGroup() if server_of(order.chat) != GROUP_SERVER:
                 return None
+            case FetchPicture():
+                return self._fetch_picture(order)
+            case AskPerson():
+                person = self._lid_of(order.person) or order.person
+                order = msgspec.structs.replace(order, person=person)
             case DownloadMedia():
                 return downloads.download(order)  # neither the library nor a connection is needed
             case UploadMedia():
@@ -386,6 +394,16 @@ class Connection:
         if isinstance(order, Logout):
             self._end(SessionEnded(code="logged_out"))
         return value
+
+    def _fetch_picture(self, order: FetchPicture) -> dict[str, Any]:
+        with self._asking():
+            found: dict[str, Any] = self._client.do(order)
+        if found["state"] != "there":
+            return found
+        if found["id"] == order.known_id:
+            return {"state": "unchanged"}
+        file = pictures.download(found["url"], order.path, order.max_bytes)
+        return {"state": "fetched", "id": found["id"], **file}
 
     # --------------------------------------------------------------------------------- ending
 

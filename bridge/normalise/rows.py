@@ -28,11 +28,24 @@ class Chat(Part, frozen=True):
 
 
 class PersonPart(Part, frozen=True):
-    """Who: at least one of the two addresses is there."""
+    """Who: at least one of the two addresses is there.
+
+    Attributes:
+        business_name: verified by WhatsApp; only in answers to who asks for it.
+    """
 
     phone_jid: Jid | None
     lid: Jid | None
     push_name: str | None
+    business_name: str | None = None
+
+
+class ParticipantPart(Part, frozen=True):
+    """Somebody in a group."""
+
+    phone_jid: Jid | None
+    lid: Jid | None
+    role: Literal["member", "admin"]
 
 
 class AttachmentPart(Part, frozen=True):
@@ -210,10 +223,28 @@ class PersonRow(Part, frozen=True, tag_field="kind", tag="person"):
 
 
 class GroupRow(Part, frozen=True, tag_field="kind", tag="group"):
-    """Subject of a group."""
+    """What a group is, or what changed about it; what is None did not change.
+
+    Attributes:
+        description: empty = there is none.
+        participants: all of them.
+    """
 
     jid: Jid
-    subject: str | None
+    subject: str | None = None
+    description: str | None = None
+    participants: list[ParticipantPart] | None = None
+    joined: list[PersonPart] = []
+    left: list[PersonPart] = []
+    promoted: list[PersonPart] = []
+    demoted: list[PersonPart] = []
+
+
+class PictureRow(Part, frozen=True, tag_field="kind", tag="picture"):
+    """A person, or a group, has another picture, or none any more: it has to be asked for."""
+
+    person: PersonPart | None = None
+    group: Jid | None = None
 
 
 class DiagnosticRow(Part, frozen=True, tag_field="kind", tag="diagnostic"):
@@ -238,6 +269,7 @@ Row = (
     | CommandFinishedRow
     | PersonRow
     | GroupRow
+    | PictureRow
     | DiagnosticRow
 )
 

@@ -31,6 +31,7 @@ from bridge.errors import SupabaseUnavailable
 from bridge.heartbeat import keep_beating
 from bridge.ids import SpoolPosition
 from bridge.ingest import Ingest, Pumping
+from bridge.media.avatars import Avatars
 from bridge.media.fetch import Fetcher
 from bridge.media.incoming import Downloads, sealer
 from bridge.media.outgoing import Outbox
@@ -137,6 +138,7 @@ async def _run_parts(
         )
     )
     downloads = Downloads(rpc, storage, vault, supervisor, workshop, folder)
+    avatars = Avatars(rpc, storage, supervisor, workshop, folder)
     fetcher = Fetcher(folder)
     outbox = Outbox(rpc, storage, fetcher, workshop, folder)
     keeper = LeaseKeeper(
@@ -151,7 +153,12 @@ async def _run_parts(
     claimer = Claimer(
         rpc,
         Executor(
-            rpc, supervisor, outbox, previews=Previews(fetcher, workshop), pictures=outbox.picture
+            rpc,
+            supervisor,
+            outbox,
+            previews=Previews(fetcher, workshop),
+            pictures=outbox.picture,
+            avatars=avatars.refresh,
         ).execute,
         slots=max(MIN_SLOTS, SLOTS_PER_ACCOUNT * settings.capacity),
         poll_interval_s=settings.poll_interval_s,
@@ -167,6 +174,7 @@ async def _run_parts(
         if settings.realtime:
             parts.start_soon(doorbell.keep, name="doorbell")
         parts.start_soon(downloads.run, name="files of messages")
+        parts.start_soon(avatars.run, name="pictures of people")
         claims_ended = anyio.Event()
         parts.start_soon(_claim, claimer, claims_ended, name="claims")
         await stop.wait()

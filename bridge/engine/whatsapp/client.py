@@ -65,6 +65,7 @@ class Kind(enum.IntEnum):
     RECEIPT = 18
     JOINED_GROUP = 21
     GROUP_CHANGED = 22
+    PICTURE_CHANGED = 23
     CALL_OFFERED = 36
     CALL_ACCEPTED = 37
     CALL_NOTICED = 40
@@ -85,6 +86,7 @@ _PARSERS: dict[Kind, Any] = {
     Kind.RECEIPT: wire.Receipt,
     Kind.JOINED_GROUP: wire.JoinedGroup,
     Kind.GROUP_CHANGED: wire.GroupInfoEvent,
+    Kind.PICTURE_CHANGED: wire.Picture,
     Kind.CALL_OFFERED: wire.CallOffer,
     Kind.CALL_ACCEPTED: wire.CallAccept,
     Kind.CALL_NOTICED: wire.CallOfferNotice,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from neonize.client import NewClient
-from neonize.exc import GetGroupInfoError, GetJIDFromStoreError
+from neonize.exc import GetGroupInfoError, GetJIDFromStoreError, GetProfilePictureError
 from neonize.utils.enum import (
     BlocklistAction,
     ChatPresence,
@@ -25,11 +25,13 @@ from bridge.ids import LID_SERVER, PHONE_SERVER, Jid, server_of
 from bridge.orders import (
     AskGroup,
     AskInvite,
+    AskPerson,
     Block,
     ChangeGroup,
     ChangeParticipants,
     CheckNumbers,
     CreateGroup,
+    FetchPicture,
     LeaveGroup,
     Logout,
     MarkRead,
@@ -47,6 +49,8 @@ _PRESENCES = {
     "paused": (ChatPresence.CHAT_PRESENCE_PAUSED, _TEXT),
 }
 # whatsmeow group.go: no such group, or not (any more) in it
+# whatsmeow errors.go
+_NO_PICTURE, _HIDDEN_PICTURE = "does not have a profile picture", "has hidden their profile picture"
 _NO_SUCH_GROUP = ("not participating in that group", "group does not exist")
 
 
@@ -68,6 +72,10 @@ def perform(client: NewClient, order: Request) -> Any:
             client.send_chat_presence(address_of(order.chat), *_PRESENCES[order.state])
         case CheckNumbers():
             return _check_numbers(client, order)
+        case FetchPicture():
+            return _ask_picture(client, order.of)
+        case AskPerson():
+            return _ask_person(client, order.person)
         case SetProfile():
             _set_profile(client, order)
         case Block():
@@ -139,6 +147,33 @@ def _lid_of(client: NewClient, jid: Jid) -> Jid | None:
         return translate.jid(client.get_lid_from_pn(address_of(jid)))
     except GetJIDFromStoreError:
         return None
+
+
+def _ask_picture(client: NewClient, of: Jid) -> dict[str, Any]:
+    """Where the picture is: `{state, id, url}`.
+
+    The id that is known is not sent along: neonize has no answer for "unchanged".
+    """
+    try:
+        picture = client.get_profile_picture(address_of(of))
+    except GetProfilePictureError as error:
+        if _NO_PICTURE in str(error):
+            return {"state": "none"}
+        if _HIDDEN_PICTURE in str(error):
+            return {"state": "hidden"}
+        raise
+    return {"state": "there", "id": picture.ID, "url": picture.URL}
+
+
+def _ask_person(client: NewClient, person: Jid) -> dict[str, Any]:
+    told = next((each.UserInfo for each in client.get_user_info(address_of(person))), None)
+    contact = client.contact.get_contact(address_of(person))
+    verified = told.VerifiedName.Details.verifiedName if told is not None else ""
+    return {
+        "push_name": contact.PushName or None,
+        "business_name": verified or contact.BusinessName or None,
+        "about": (told.Status if told is not None else "") or None,
+    }
 
 
 def _set_profile(client: NewClient, order: SetProfile) -> None:
