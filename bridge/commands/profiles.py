@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import msgspec
-
 from bridge.commands.payloads import NotAvailable, PersonPayload, parse
 from bridge.commands.ports import AccountPort, ExecutorRpc
 from bridge.errors import CommandError
@@ -14,7 +12,7 @@ from bridge.events import Person
 from bridge.ids import AccountId, CommandId, Jid, LeaseEpoch, is_group
 from bridge.normalise.groups import row_of_group
 from bridge.normalise.identity import person_of
-from bridge.normalise.rows import PersonRow, Row, to_json
+from bridge.normalise.rows import PersonRow, ProfilePart, Row, to_json
 from bridge.orders import AskGroup, AskPerson
 from bridge.supabase.patience import until_available
 from bridge.supabase.rpc import ClaimedCommand
@@ -64,5 +62,10 @@ async def _group(account: AccountPort, jid: Jid) -> tuple[Row, dict[str, Any]]:
 async def _person(account: AccountPort, jid: Jid) -> tuple[Row, dict[str, Any]]:
     told = await account.ask(AskPerson(person=jid))
     who = person_of(Person(phone_jid=jid, push_name=told["push_name"]))
-    known = msgspec.structs.replace(who, business_name=told["business_name"])
-    return PersonRow(person=known), dict(told)
+    profile = ProfilePart(
+        phone_jid=who.phone_jid,
+        lid=who.lid,
+        push_name=who.push_name,
+        business_name=told["business_name"],
+    )
+    return PersonRow(person=profile), dict(told)

@@ -29,7 +29,7 @@ from bridge.orders import FetchPicture
 from bridge.supabase.patience import until_available
 from bridge.supabase.rpc import ClaimedPicture, PictureEnd
 
-PACE_S = 5.0
+PACE_S = 3.0
 """Between two pictures of one account, on the average."""
 SLOTS = 4
 MAX_BYTES = 4 * MIB

@@ -43,7 +43,7 @@ RECEIPT_KINDS = frozenset({"delivered", "read", "played", "read_self"})
 _NO_RECEIPTS = frozenset({"status", "newsletter"})
 
 
-def rows_of(event: SpooledEvent) -> list[Row]:  # noqa: C901 - one line a kind
+def rows_of(event: SpooledEvent) -> list[Row]:  # noqa: C901, PLR0912 - one line a kind
     """The rows that an event makes, often one, sometimes none. Never raises."""
     match event:
         case MessageReceived() if is_change(event.message):

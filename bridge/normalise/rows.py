@@ -28,16 +28,17 @@ class Chat(Part, frozen=True):
 
 
 class PersonPart(Part, frozen=True):
-    """Who: at least one of the two addresses is there.
-
-    Attributes:
-        business_name: verified by WhatsApp; only in answers to who asks for it.
-    """
+    """Who: at least one of the two addresses is there."""
 
     phone_jid: Jid | None
     lid: Jid | None
     push_name: str | None
-    business_name: str | None = None
+
+
+class ProfilePart(PersonPart, frozen=True):
+    """Somebody who was asked about; the name of the business is one that WhatsApp verified."""
+
+    business_name: str | None
 
 
 class ParticipantPart(Part, frozen=True):
@@ -222,7 +223,7 @@ class PersonRow(Part, frozen=True, tag_field="kind", tag="person"):
     person: PersonPart
 
 
-class GroupRow(Part, frozen=True, tag_field="kind", tag="group"):
+class GroupRow(Part, frozen=True, omit_defaults=True, tag_field="kind", tag="group"):
     """What a group is, or what changed about it; what is None did not change.
 
     Attributes:

@@ -47,7 +47,7 @@ grant select, insert, update, delete on whatsapp_private.profile_pictures to ser
 -- ---------------------------------------------------------------- who is met, and where it shows
 
 create function whatsapp_private.meet_chat() returns trigger
-language plpgsql security definer
+language plpgsql
 set search_path = ''
 as $$
 begin
@@ -64,13 +64,13 @@ begin
 end
 $$;
 comment on function whatsapp_private.meet_chat() is
-  'Trigger: the picture of a new chat is to be asked for. Security definer, because a member''s send makes chats.';
+  'Trigger: the picture of a new chat is to be asked for.';
 create trigger conversations_get_a_picture
   after insert or update of lead_id on public.conversations
   for each row execute function whatsapp_private.meet_chat();
 
 create function whatsapp_private.show_picture_in_chat() returns trigger
-language plpgsql security definer
+language plpgsql
 set search_path = ''
 as $$
 begin
@@ -86,7 +86,7 @@ create trigger conversations_show_the_picture_of_their_lead
   execute function whatsapp_private.show_picture_in_chat();
 
 create function whatsapp_private.show_picture_of_lead() returns trigger
-language plpgsql security definer
+language plpgsql
 set search_path = ''
 as $$
 begin
@@ -103,7 +103,7 @@ create trigger leads_show_their_picture_in_chats
   execute function whatsapp_private.show_picture_of_lead();
 
 create function whatsapp_private.meet_sender() returns trigger
-language plpgsql security definer
+language plpgsql
 set search_path = ''
 as $$
 begin

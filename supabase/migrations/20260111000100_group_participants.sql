@@ -37,7 +37,7 @@ create view public.group_people with (security_invoker = true) as
   select participant.id, participant.workspace_id, participant.conversation_id, participant.phone_jid,
     participant.lid, participant.role, lead.id as lead_id,
     coalesce(
-      whatsapp_private.display_name(lead.nome, lead.push_name, lead.business_name, lead.telefone),
+      nullif(btrim(lead.nome), ''), lead.push_name, lead.business_name,
       '+' || nullif(regexp_replace(participant.phone_jid, '[^0-9].*', ''), '')
     ) as nome,
     lead.avatar_url

@@ -1,0 +1,163 @@
+"""What people and groups look like, who they are, and who is in a group: WhatsApp to rows."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+from PIL import Image
+from storage3.exceptions import StorageApiError
+
+from tests.acceptance.conftest import Frontend, Linked, Row, until
+from tests.fixtures.simulator import fresh_number
+
+pytestmark = pytest.mark.anyio
+
+
+def jpeg(colour: str) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (320, 320), colour).save(file, "JPEG")
+    return file.getvalue()
+
+
+async def call(function: Any, *arguments: Any, **options: Any) -> Any:
+    return await anyio.to_thread.run_sync(lambda: function(*arguments, **options))
+
+
+async def received(linked: Linked, text: str, *, to: str | None = None) -> Row:
+    await call(linked.simulator.send_text, linked.customer, to=to or linked.number, text=text)
+    return await linked.frontend.until_message(integration_account_id=linked.account, conteudo=text)
+
+
+async def chat(linked: Linked, **equals: Any) -> Row:
+    return await linked.frontend.row(
+        "conversations", integration_account_id=linked.account, **equals
+    )
+
+
+async def file_at(user: Frontend, path: str) -> bytes:
+    """As a frontend shows it: with a signed URL, under row level security."""
+    signed = await user.client.storage.from_("whatsapp-media").create_signed_url(path, 60)
+    async with httpx.AsyncClient() as http:
+        return (await http.get(signed["signedURL"])).raise_for_status().content
+
+
+async def refreshed(linked: Linked, **of: str) -> Row:
+    command = await linked.frontend.insert_command(linked.account, "refresh_profile", of)
+    return await linked.frontend.until_command(command, within_s=40)
+
+
+async def test_the_picture_of_a_customer_is_fetched_shown_and_followed(
+    linked: Linked, stranger: Frontend
+) -> None:
+    red, blue = jpeg("red"), jpeg("blue")
+    await call(linked.simulator.set_picture, linked.customer, red)
+    first = await received(linked, "oi")
+
+    conversation = await until(lambda: chat(linked), lambda row: row["avatar_url"], within_s=60)
+    path = conversation["avatar_url"]
+    assert path.startswith(f"{conversation['workspace_id']}/{linked.account}/avatars/")
+    assert await file_at(linked.frontend, path) == red
+    lead = await linked.frontend.row("leads", id=conversation["lead_id"])
+    assert lead["avatar_url"] == path
+    message = await linked.frontend.row("messages", id=first["id"])
+    assert message["sender_avatar_url"] == path
+    assert (await received(linked, "tudo bem?"))["sender_avatar_url"] == path
+    with pytest.raises(StorageApiError):
+        await stranger.client.storage.from_("whatsapp-media").create_signed_url(path, 60)
+
+    await call(linked.simulator.set_picture, linked.customer, blue)
+    changed = await until(lambda: chat(linked), lambda row: row["avatar_url"] != path, within_s=60)
+    assert await file_at(linked.frontend, changed["avatar_url"]) == blue
+    await call(linked.simulator.set_picture, linked.customer, b"")
+    await until(lambda: chat(linked), lambda row: row["avatar_url"] is None, within_s=60)
+    state = await call(linked.simulator.state)
+    # once at first sight, and once for each change: not with every message
+    assert state["pictures_asked"].count(linked.customer) == 3
+
+
+async def test_a_profile_is_fetched_when_a_member_asks(linked: Linked) -> None:
+    green = jpeg("green")
+    await call(
+        linked.simulator.change_phone,
+        linked.customer,
+        about="Atendo das 9 às 18",
+        business_name="Maria Flores Ltda",
+    )
+    await received(linked, "oi")
+    lead = await linked.frontend.row("leads", id=(await chat(linked))["lead_id"])
+    await call(linked.simulator.set_picture, linked.customer, green)
+
+    told = await refreshed(linked, lead_id=lead["id"])
+
+    assert told["status"] == "done", told
+    assert told["result"] == {
+        "push_name": "Maria",
+        "business_name": "Maria Flores Ltda",
+        "about": "Atendo das 9 às 18",
+        "picture": "stored",
+    }
+    lead = await linked.frontend.row("leads", id=lead["id"])
+    assert lead["business_name"] == "Maria Flores Ltda"
+    assert await file_at(linked.frontend, lead["avatar_url"]) == green
+    again = await refreshed(linked, conversation_id=(await chat(linked))["id"])
+    assert again["result"]["picture"] == "unchanged"
+    await call(linked.simulator.change_phone, linked.customer, picture_hidden_from=[linked.number])
+    hidden = await refreshed(linked, lead_id=lead["id"])
+    assert hidden["result"]["picture"] == "hidden"
+    assert (await chat(linked))["avatar_url"] is None
+
+
+async def test_who_is_in_a_group_is_followed_with_names_roles_and_picture(linked: Linked) -> None:
+    simulator, third = linked.simulator, fresh_number()
+    await call(simulator.add_phone, third, "Bia")
+    group = await call(simulator.add_group, "Obras", [linked.customer, linked.number])
+    await received(linked, "bem-vindos", to=group)
+    conversation = await chat(linked, chat_jid=group)
+
+    async def people() -> dict[str, str]:
+        rows = await linked.frontend.rows("group_people", conversation_id=conversation["id"])
+        return {row["lid"]: row["role"] for row in rows}
+
+    def lid(number: str) -> str:
+        return str(simulator.phone(number)["lid"])
+
+    newcomer = await call(lid, third)
+    both = {await call(lid, linked.customer): "admin", await call(lid, linked.number): "member"}
+    await until(people, lambda now: now == both)
+    rows = await linked.frontend.rows("group_people", conversation_id=conversation["id"])
+    assert {row["nome"] for row in rows if row["lead_id"]} == {"Maria"}
+    assert {row["phone_jid"] for row in rows} == {
+        f"{number}@s.whatsapp.net" for number in (linked.customer, linked.number)
+    }
+    for change, role in (("add", "member"), ("promote", "admin"), ("demote", "member")):
+        await call(simulator.change_group, group, **{change: [third]})
+        await until(people, lambda now, role=role: now.get(newcomer) == role)
+    await call(simulator.change_group, group, remove=[third])
+    await until(people, lambda now: now == both)
+
+    picture = jpeg("orange")
+    await call(simulator.set_group_picture, group, picture)
+    await call(simulator.change_group, group, description="Só obras", subject="Obras 2")
+    shown = await until(
+        lambda: chat(linked, chat_jid=group),
+        lambda row: row["avatar_url"] and row["description"] and row["nome"] == "Obras 2",
+        within_s=60,
+    )
+    assert shown["description"] == "Só obras"
+    assert await file_at(linked.frontend, shown["avatar_url"]) == picture
+    news = await linked.frontend.rows("messages", conversation_id=conversation["id"], tipo="system")
+    told = {row["payload"]["action"]: row for row in news}
+    assert {"join", "promote", "demote", "leave", "picture", "description", "subject"} <= set(told)
+    assert (told["picture"]["payload"]["on"], told["picture"]["sender_nome"]) == (True, "Maria")
+
+    profile = await refreshed(linked, conversation_id=conversation["id"])
+    assert profile["result"] == {
+        "subject": "Obras 2",
+        "description": "Só obras",
+        "participants": 2,
+        "picture": "unchanged",
+    }
