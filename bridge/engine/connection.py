@@ -44,10 +44,19 @@ from bridge.events import (
     Signal,
     SpooledEvent,
 )
-from bridge.ids import GROUP_SERVER, PHONE_SERVER, CommandId, Jid, is_group, server_of
+from bridge.ids import (
+    GROUP_SERVER,
+    PHONE_SERVER,
+    CommandId,
+    Jid,
+    is_group,
+    server_of,
+    spellings,
+)
 from bridge.orders import (
     AskGroup,
     AskPerson,
+    CheckNumbers,
     DownloadMedia,
     FetchPicture,
     Logout,
@@ -337,19 +346,38 @@ class Connection:
         return None if self._online else outcome.NOT_CONNECTED
 
     def _send(self, job: Job) -> SpooledEvent:
-        message = compose.message_of(job.order, job.to)
+        to = self._spelt_right(job.to)
+        message = compose.message_of(job.order, to)
         self._turns.begin_send()
         try:
             with self._entering():
-                sent = self._client.send(job.to, message)
+                sent = self._client.send(to, message)
         except CommandError:
             return outcome.SESSION_OVER.of(job.command_id)
         except RequestFailed as error:
             return outcome.refusal_of(str(error), in_group=is_group(job.to)).of(job.command_id)
         finally:
             self._turns.end_send()
-        self._tell_lid_of(job.to)
+        self._tell_lid_of(to)
         return SendSucceeded(command_id=job.command_id, id=sent.id, sent_at=sent.sent_at)
+
+    def _spelt_right(self, to: Jid) -> Jid:
+        """Under which of the Brazilian spellings WhatsApp has somebody new."""
+        number, _, server = to.partition("@")
+        both = spellings(number) if server == PHONE_SERVER else []
+        if len(both) < 2 or self._lid_of(to) is not None:
+            return to
+        try:
+            with self._entering():
+                answers = self._client.do(CheckNumbers(numbers=both))
+        except (CommandError, RequestFailed):
+            return to  # as it was given; sending says what is wrong
+        found: Jid | None = next((each["jid"] for each in answers if each["jid"]), None)
+        if found is None or found == to:
+            return to
+        lid = next((each["lid"] for each in answers if each["jid"] == found), None)
+        self._out.spool(PersonSeen(person=Person(phone_jid=found, lid=lid)))
+        return found
 
     def _tell_lid_of(self, to: Jid) -> None:
         """WhatsApp answers from the LID: say whose it is, or receipts would find nobody."""
