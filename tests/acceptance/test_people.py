@@ -161,3 +161,31 @@ async def test_who_is_in_a_group_is_followed_with_names_roles_and_picture(linked
         "participants": 2,
         "picture": "unchanged",
     }
+
+
+async def test_a_number_with_and_without_the_ninth_digit_is_one_person(linked: Linked) -> None:
+    eight = f"5531{8}{fresh_number()[-7:]}"
+    nine = f"{eight[:4]}9{eight[4:]}"
+    await call(linked.simulator.add_phone, eight, "Davi")
+
+    checked = await linked.frontend.insert_command(
+        linked.account, "check_numbers", {"numbers": [f"+{nine}", eight]}
+    )
+    result = (await linked.frontend.until_command(checked))["result"]
+    assert {each["jid"] for each in result} == {f"{eight}@s.whatsapp.net"}
+
+    for number, text in ((nine, "primeiro"), (eight, "segundo"), (nine, "terceiro")):
+        sent = await linked.frontend.send_text(linked.account, f"+{number}", text)
+        assert sent["status"] == "done", sent
+        await call(linked.simulator.wait_for_text, eight, text)
+    await call(linked.simulator.send_text, eight, to=linked.number, text="recebi")
+    answer = await linked.frontend.until_message(
+        integration_account_id=linked.account, conteudo="recebi"
+    )
+
+    rows = await linked.frontend.rows("messages", integration_account_id=linked.account)
+    assert [row["conversation_id"] for row in rows] == [answer["conversation_id"]] * 4
+    conversation = await chat(linked)
+    assert conversation["chat_jid"] == f"{eight}@s.whatsapp.net"
+    leads = await linked.frontend.rows("leads")
+    assert [(lead["telefone"], lead["nome"]) for lead in leads] == [(eight, "Davi")]
