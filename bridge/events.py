@@ -13,7 +13,7 @@ understands yet is not lost.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -342,4 +342,20 @@ class SessionEnded(Struct, frozen=True, tag=True):
     retry_after_s: float | None = None
 
 
-Signal = QrShown | PairingCodeShown | PairingFailed | Connected | Disconnected | SessionEnded
+class TypingShown(Struct, frozen=True, tag=True):
+    """Somebody types (`composing`), speaks (`recording`), or stopped (`paused`)."""
+
+    chat: Jid
+    person: Person
+    state: Literal["composing", "recording", "paused"]
+
+
+Signal = (
+    QrShown
+    | PairingCodeShown
+    | PairingFailed
+    | Connected
+    | Disconnected
+    | SessionEnded
+    | TypingShown
+)

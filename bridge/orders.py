@@ -175,6 +175,10 @@ class ShowTyping(Order, frozen=True, tag=True):
     state: Literal["composing", "recording", "paused"]
 
 
+class ShowOnline(Order, frozen=True, tag=True):
+    """Look online until the connection ends: only then WhatsApp tells who types."""
+
+
 class CheckNumbers(Order, frozen=True, tag=True):
     """Which numbers are on WhatsApp. E.164 digits; answers `[{number, jid, lid}]`."""
 
@@ -303,6 +307,7 @@ class Logout(Order, frozen=True, tag=True):
 Request = (
     MarkRead
     | ShowTyping
+    | ShowOnline
     | CheckNumbers
     | AskGroup
     | CreateGroup

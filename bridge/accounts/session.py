@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Literal, Protocol
@@ -35,7 +36,7 @@ from bridge.engine.host import (
     UseLocal,
 )
 from bridge.engine.replica import StateUnreadable, restore
-from bridge.errors import AccountError, BridgeError, LeaseLost
+from bridge.errors import AccountError, BridgeError, CommandError, LeaseLost
 from bridge.events import (
     Connected,
     Disconnected,
@@ -44,8 +45,10 @@ from bridge.events import (
     QrShown,
     SessionEnded,
     Signal,
+    TypingShown,
 )
 from bridge.ids import AccountId, CommandId, LeaseEpoch, SpoolPosition
+from bridge.orders import ShowOnline
 from bridge.supabase.patience import until_available
 from bridge.supabase.rpc import BridgeRpc, StoredSession
 from bridge.vault import Vault, open_json
@@ -111,6 +114,7 @@ class Surroundings:
     Attributes:
         ring: something may be claimable now.
         record_history: None = histories stay where they are.
+        typing: somebody types; must not wait.
     """
 
     rpc: BridgeRpc
@@ -119,6 +123,7 @@ class Surroundings:
     record: Recorder
     ring: Callable[[], None]
     record_history: HistoryRecorder | None = None
+    typing: Callable[[AccountId, LeaseEpoch, TypingShown], None] = lambda *_: None
 
 
 class Mode(StrEnum):
@@ -168,6 +173,7 @@ class LiveSession:
         known_epoch: LeaseEpoch | None,
         settle: bool,
         history_days: int = 14,
+        receive_typing: bool = False,
     ) -> None:
         self._around = around
         self._account = account
@@ -180,6 +186,7 @@ class LiveSession:
         self._known_epoch = known_epoch
         self._settle_rows = settle
         self._history_days = history_days
+        self._receive_typing = receive_typing
         self._linked_anew = anyio.Event()
         self.connected = False
         self.linked = mode is Mode.RESUME
@@ -348,6 +355,8 @@ class LiveSession:
                 helpers.start_soon(
                     self._tell_lost, self._blip, name="tell that the connection is lost"
                 )
+            case TypingShown():
+                self._around.typing(self._account, self._epoch, signal)
             case PairingFailed():
                 return Ended(occurrence_of(signal.code))
             case SessionEnded(code="lease_expired"):
@@ -382,6 +391,13 @@ class LiveSession:
         self._connected_at = time.monotonic()
         self._linked_anew.set()
         self._around.ring()
+        if self._receive_typing:
+            helpers.start_soon(self._show_online, name="look online")
+
+    async def _show_online(self) -> None:
+        assert self.session is not None
+        with suppress(CommandError, EngineDied):  # at the next connection again
+            await self.session.ask(ShowOnline())
 
     async def _tell_lost(self, blip: anyio.CancelScope) -> None:
         with blip:

@@ -260,17 +260,18 @@ class Connection:
             return
         own = self._own
         assert own is not None
-        if kind is Kind.MESSAGE and self._out.histories is not None:
-            announced = translate.announced_history(proto)
-            if announced is not None:
-                self._out.histories.announce(announced)
-                return
+        if kind is Kind.MESSAGE and self._announces_history(proto):
+            return
         if kind in _TRANSLATIONS:
             event = _TRANSLATIONS[kind](proto, own)
             if isinstance(event, MessageReceived) and proto.Message.HasField("pollUpdateMessage"):
                 event = self._with_vote(event, proto)
             if event is not None:
                 self._out.spool(event)
+        elif kind is Kind.TYPING:
+            shown = translate.typing(proto)
+            if shown is not None:
+                self._out.signal(shown)
         elif kind is Kind.CONNECTED:
             self._connected(own)
         elif kind is Kind.DISCONNECTED:
@@ -278,6 +279,13 @@ class Connection:
             self._out.signal(Disconnected())
         else:
             self._end(endings.of_event(kind.name, proto))
+
+    def _announces_history(self, proto: Any) -> bool:
+        announced = translate.announced_history(proto) if self._out.histories else None
+        if announced is None or self._out.histories is None:
+            return False
+        self._out.histories.announce(announced)
+        return True
 
     def _with_vote(self, event: MessageReceived, proto: Any) -> MessageReceived:
         """Votes are encrypted once more, with a secret of the poll that the session keeps."""

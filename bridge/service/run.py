@@ -23,6 +23,7 @@ from bridge.accounts.leases import LeaseKeeper
 from bridge.accounts.ledger import SendLedger
 from bridge.accounts.session import Surroundings
 from bridge.accounts.supervisor import Supervisor
+from bridge.accounts.typists import Typists
 from bridge.commands.claimer import Claimer
 from bridge.commands.executor import Executor
 from bridge.config import Settings
@@ -127,6 +128,7 @@ async def _run_parts(
     def ring_for_claims() -> None:
         claimer.ring()
 
+    typists = Typists(rpc)
     supervisor = Supervisor(
         Surroundings(
             rpc=rpc,
@@ -135,6 +137,7 @@ async def _run_parts(
             record=record,
             ring=ring_for_claims,
             record_history=record_history,
+            typing=typists.tell,
         )
     )
     downloads = Downloads(rpc, storage, vault, supervisor, workshop, folder)
@@ -174,6 +177,7 @@ async def _run_parts(
         if settings.realtime:
             parts.start_soon(doorbell.keep, name="doorbell")
         parts.start_soon(downloads.run, name="files of messages")
+        parts.start_soon(typists.run, name="who types")
         parts.start_soon(avatars.run, name="pictures of people")
         claims_ended = anyio.Event()
         parts.start_soon(_claim, claimer, claims_ended, name="claims")

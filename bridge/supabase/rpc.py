@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
+from bridge.events import Person
 from bridge.ids import AccountId, CommandId, Jid, LeaseEpoch, WhatsAppMessageId, WorkerId
 from bridge.states import AccountStatus, Desired
 from bridge.supabase.client import RequestRefused, SupabaseHttp
@@ -524,6 +525,17 @@ class BridgeRpc:
             "p_counts": counts,
         }
         return await self._call("bridge_finish_picture", arguments, bool)
+
+    async def tell_typing(
+        self, account: AccountId, epoch: LeaseEpoch, chat: Jid, person: Person, state: str
+    ) -> bool:
+        """Broadcast that somebody types; False if nobody would see it."""
+        arguments = self._fenced(account, epoch) | {
+            "p_chat": chat,
+            "p_person": {"phone_jid": person.phone_jid, "lid": person.lid},
+            "p_state": state,
+        }
+        return await self._call("bridge_tell_typing", arguments, bool)
 
     def _fenced(self, account: AccountId, epoch: LeaseEpoch) -> dict[str, Any]:
         return {"p_worker": self.worker, "p_account": account, "p_epoch": epoch}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from typing import Any
 
 import anyio
@@ -11,8 +12,8 @@ import pytest
 from PIL import Image
 from storage3.exceptions import StorageApiError
 
-from tests.acceptance.conftest import Frontend, Linked, Row, until
-from tests.fixtures.simulator import fresh_number
+from tests.acceptance.conftest import Frontend, Linked, Row, link, until
+from tests.fixtures.simulator import Simulator, fresh_number
 
 pytestmark = pytest.mark.anyio
 
@@ -25,6 +26,14 @@ def jpeg(colour: str) -> bytes:
 
 async def call(function: Any, *arguments: Any, **options: Any) -> Any:
     return await anyio.to_thread.run_sync(lambda: function(*arguments, **options))
+
+
+def has_role(lid: str, role: str) -> Callable[[dict[str, str]], bool]:
+    return lambda now: now.get(lid) == role
+
+
+def ends_with(state: str) -> Callable[[list[str]], bool]:
+    return lambda states: states[-1:] == [state]
 
 
 async def received(linked: Linked, text: str, *, to: str | None = None) -> Row:
@@ -42,7 +51,7 @@ async def file_at(user: Frontend, path: str) -> bytes:
     """As a frontend shows it: with a signed URL, under row level security."""
     signed = await user.client.storage.from_("whatsapp-media").create_signed_url(path, 60)
     async with httpx.AsyncClient() as http:
-        return (await http.get(signed["signedURL"])).raise_for_status().content
+        return (await http.get(str(signed["signedURL"]))).raise_for_status().content
 
 
 async def refreshed(linked: Linked, **of: str) -> Row:
@@ -135,7 +144,7 @@ async def test_who_is_in_a_group_is_followed_with_names_roles_and_picture(linked
     }
     for change, role in (("add", "member"), ("promote", "admin"), ("demote", "member")):
         await call(simulator.change_group, group, **{change: [third]})
-        await until(people, lambda now, role=role: now.get(newcomer) == role)
+        await until(people, has_role(newcomer, role))
     await call(simulator.change_group, group, remove=[third])
     await until(people, lambda now: now == both)
 
@@ -189,3 +198,53 @@ async def test_a_number_with_and_without_the_ninth_digit_is_one_person(linked: L
     assert conversation["chat_jid"] == f"{eight}@s.whatsapp.net"
     leads = await linked.frontend.rows("leads")
     assert [(lead["telefone"], lead["nome"]) for lead in leads] == [(eight, "Davi")]
+
+
+async def test_who_types_is_broadcast_to_members_alone_and_only_if_wanted(
+    bridge: Any, frontend: Frontend, stranger: Frontend, simulator: Simulator
+) -> None:
+    listening = await link(frontend, simulator, receive_typing=True)
+    deaf = await link(frontend, simulator)
+    for each in (listening, deaf):
+        await received(each, f"oi {each.number}")
+    conversation = await chat(listening)
+    private: Any = {"config": {"private": True}}
+    heard: list[Row] = []
+
+    async def join(user: Frontend, account: str, take: Any) -> str:
+        channel = user.client.realtime.channel(f"wa:{account}", private)
+        joined: list[str] = []
+        channel.on_broadcast("typing", take)
+        await channel.subscribe(lambda state, _error: joined.append(str(state)))
+
+        async def answers() -> list[str]:
+            return joined
+
+        return (await until(answers, bool))[-1]
+
+    async def states_heard() -> list[str]:
+        return [each["payload"]["state"] for each in heard]
+
+    assert "SUBSCRIBED" in await join(frontend, listening.account, heard.append)
+    assert "SUBSCRIBED" in await join(frontend, deaf.account, heard.append)
+    assert "SUBSCRIBED" not in await join(stranger, listening.account, heard.append)
+
+    await call(simulator.typing, deaf.customer, deaf.number, "composing")
+    for state in ("composing", "recording", "paused"):
+        await call(simulator.typing, listening.customer, listening.number, state)
+        await until(states_heard, ends_with(state))
+
+    assert [each["payload"] for each in heard] == [
+        {
+            "conversation_id": conversation["id"],
+            "lead_id": conversation["lead_id"],
+            "nome": "Maria",
+            "state": state,
+        }
+        for state in ("composing", "recording", "paused")
+    ]
+    shown = await call(simulator.phone, listening.number)
+    assert (shown["available"], (await call(simulator.phone, deaf.number))["available"]) == (
+        True,
+        False,
+    )

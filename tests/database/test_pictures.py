@@ -23,6 +23,11 @@ def claim(bridge: Bridge) -> list[Row]:
     return bridge.table("bridge_claim_pictures", bridge.worker)
 
 
+def only(rows: list[Row]) -> Row:
+    [row] = rows
+    return row
+
+
 def finish(bridge: Bridge, claimed: Row, state: str, **more: object) -> bool:
     folder = f"{claimed['workspace_id']}/{claimed['account_id']}/avatars"
     path = f"{folder}/{more.get('name', 'a')}.jpg" if state == "stored" else None
@@ -109,7 +114,7 @@ def test_a_change_is_looked_at_soon_and_of_strangers_nothing_is_kept(
     assert world.all("select 1 from leads union all select 1 from conversations") == []
     bridge.record(account, message("A", ANA), message("B", ANA, group=GROUP))
     for _ in range(2):
-        finish(bridge, *claim(bridge), "stored")
+        finish(bridge, only(claim(bridge)), "stored")
     assert claim(bridge) == []
     assert bridge.record(account, change)["recorded"] == 1
     [again] = claim(bridge)
@@ -162,7 +167,7 @@ def test_a_refresh_takes_the_picture_whenever_it_was_asked_for(
     world: World, team: Team, bridge: Bridge, account: uuid.UUID, named: str
 ) -> None:
     bridge.record(account, message("A", ANA))
-    finish(bridge, *claim(bridge), "none")
+    finish(bridge, only(claim(bridge)), "none")
     ids = world.one("select id as conversation_id, lead_id from conversations")
     command = team.command(account, "refresh_profile", {named: str(ids[named])})
     [claimed] = bridge.table(

@@ -63,6 +63,7 @@ class Kind(enum.IntEnum):
     HISTORY = 13
     MESSAGE = 17
     RECEIPT = 18
+    TYPING = 19
     JOINED_GROUP = 21
     GROUP_CHANGED = 22
     PICTURE_CHANGED = 23
@@ -84,6 +85,7 @@ _PARSERS: dict[Kind, Any] = {
     Kind.DISCONNECTED: wire.Disconnected,
     Kind.MESSAGE: wire.Message,
     Kind.RECEIPT: wire.Receipt,
+    Kind.TYPING: wire.ChatPresence,
     Kind.JOINED_GROUP: wire.JoinedGroup,
     Kind.GROUP_CHANGED: wire.GroupInfoEvent,
     Kind.PICTURE_CHANGED: wire.Picture,

@@ -16,6 +16,7 @@ from neonize.utils.enum import (
     ChatPresence,
     ChatPresenceMedia,
     ParticipantChange,
+    Presence,
     ReceiptType,
 )
 
@@ -38,6 +39,7 @@ from bridge.orders import (
     RejectCall,
     Request,
     SetProfile,
+    ShowOnline,
     ShowTyping,
 )
 
@@ -70,12 +72,8 @@ def perform(client: NewClient, order: Request) -> Any:
             )
         case ShowTyping():
             client.send_chat_presence(address_of(order.chat), *_PRESENCES[order.state])
-        case CheckNumbers():
-            return _check_numbers(client, order)
-        case FetchPicture():
-            return _ask_picture(client, order.of)
-        case AskPerson():
-            return _ask_person(client, order.person)
+        case ShowOnline():
+            client.send_presence(Presence.AVAILABLE)
         case SetProfile():
             _set_profile(client, order)
         case Block():
@@ -86,8 +84,20 @@ def perform(client: NewClient, order: Request) -> Any:
         case Logout():
             client.logout()
         case _:
-            return _perform_on_group(client, order)
+            return _ask_of_people(client, order)
     return None
+
+
+def _ask_of_people(client: NewClient, order: Request) -> Any:
+    match order:
+        case CheckNumbers():
+            return _check_numbers(client, order)
+        case FetchPicture():
+            return _ask_picture(client, order.of)
+        case AskPerson():
+            return _ask_person(client, order.person)
+        case _:
+            return _perform_on_group(client, order)
 
 
 def _perform_on_group(client: NewClient, order: Request) -> Any:
