@@ -326,6 +326,9 @@ class LiveSession:
                 await self.settled.wait()
                 return Ended(None)
             async for signal in session.signals:
+                if isinstance(signal, TypingShown):
+                    self._around.typing(self._account, self._epoch, signal)
+                    continue
                 ended = await self._take(signal, helpers)
                 if ended is not None:
                     return ended
@@ -355,8 +358,6 @@ class LiveSession:
                 helpers.start_soon(
                     self._tell_lost, self._blip, name="tell that the connection is lost"
                 )
-            case TypingShown():
-                self._around.typing(self._account, self._epoch, signal)
             case PairingFailed():
                 return Ended(occurrence_of(signal.code))
             case SessionEnded(code="lease_expired"):

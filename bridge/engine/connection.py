@@ -25,6 +25,7 @@ from bridge.engine.history import Announced
 from bridge.engine.outcome import Refusal
 from bridge.engine.plan import Leaks, Outlets, Plan
 from bridge.engine.sender import Job, Sender
+from bridge.engine.spelling import other_numbers, person_found
 from bridge.engine.turns import Turns
 from bridge.engine.whatsapp import compose
 from bridge.engine.whatsapp.client import Client, Kind, RequestFailed
@@ -51,7 +52,6 @@ from bridge.ids import (
     Jid,
     is_group,
     server_of,
-    spellings,
 )
 from bridge.orders import (
     AskGroup,
@@ -263,11 +263,7 @@ class Connection:
         if kind is Kind.MESSAGE and self._announces_history(proto):
             return
         if kind in _TRANSLATIONS:
-            event = _TRANSLATIONS[kind](proto, own)
-            if isinstance(event, MessageReceived) and proto.Message.HasField("pollUpdateMessage"):
-                event = self._with_vote(event, proto)
-            if event is not None:
-                self._out.spool(event)
+            self._take_lasting(_TRANSLATIONS[kind](proto, own), proto)
         elif kind is Kind.TYPING:
             shown = translate.typing(proto)
             if shown is not None:
@@ -279,6 +275,12 @@ class Connection:
             self._out.signal(Disconnected())
         else:
             self._end(endings.of_event(kind.name, proto))
+
+    def _take_lasting(self, event: SpooledEvent | None, proto: Any) -> None:
+        if isinstance(event, MessageReceived) and proto.Message.HasField("pollUpdateMessage"):
+            event = self._with_vote(event, proto)
+        if event is not None:
+            self._out.spool(event)
 
     def _announces_history(self, proto: Any) -> bool:
         announced = translate.announced_history(proto) if self._out.histories else None
@@ -371,21 +373,14 @@ class Connection:
 
     def _spelt_right(self, to: Jid) -> Jid:
         """Under which of the Brazilian spellings WhatsApp has somebody new."""
-        number, _, server = to.partition("@")
-        both = spellings(number) if server == PHONE_SERVER else []
-        if len(both) < 2 or self._lid_of(to) is not None:
-            return to
-        try:
-            with self._entering():
-                answers = self._client.do(CheckNumbers(numbers=both))
-        except (CommandError, RequestFailed):
+        both, found = other_numbers(to), None
+        if both and self._lid_of(to) is None:
+            with suppress(CommandError, RequestFailed), self._entering():
+                found = person_found(self._client.do(CheckNumbers(numbers=both)))
+        if found is None or found.phone_jid in (None, to):
             return to  # as it was given; sending says what is wrong
-        found: Jid | None = next((each["jid"] for each in answers if each["jid"]), None)
-        if found is None or found == to:
-            return to
-        lid = next((each["lid"] for each in answers if each["jid"] == found), None)
-        self._out.spool(PersonSeen(person=Person(phone_jid=found, lid=lid)))
-        return found
+        self._out.spool(PersonSeen(person=found))
+        return found.phone_jid
 
     def _tell_lid_of(self, to: Jid) -> None:
         """WhatsApp answers from the LID: say whose it is, or receipts would find nobody."""
@@ -416,7 +411,9 @@ class Connection:
             case AskGroup() if server_of(order.chat) != GROUP_SERVER:
                 return None
             case FetchPicture():
-                return self._fetch_picture(order)
+                with self._asking():
+                    there = self._client.do(order)
+                return pictures.fetch(there, order)
             case AskPerson():
                 person = self._lid_of(order.person) or order.person
                 order = msgspec.structs.replace(order, person=person)
@@ -430,16 +427,6 @@ class Connection:
         if isinstance(order, Logout):
             self._end(SessionEnded(code="logged_out"))
         return value
-
-    def _fetch_picture(self, order: FetchPicture) -> dict[str, Any]:
-        with self._asking():
-            found: dict[str, Any] = self._client.do(order)
-        if found["state"] != "there":
-            return found
-        if found["id"] == order.known_id:
-            return {"state": "unchanged"}
-        file = pictures.download(found["url"], order.path, order.max_bytes)
-        return {"state": "fetched", "id": found["id"], **file}
 
     # --------------------------------------------------------------------------------- ending
 

@@ -22,6 +22,7 @@ from bridge.engine.downloads import (
     MediaOverLimit,
 )
 from bridge.errors import CommandError
+from bridge.orders import FetchPicture
 
 HOST = "whatsapp.net"
 TOTAL_TIMEOUT_S = 60.0
@@ -34,6 +35,19 @@ class PictureElsewhere(CommandError):
 
     def __init__(self) -> None:
         super().__init__("WhatsApp named a picture on a host that is not its own.")
+
+
+def fetch(there: dict[str, Any], order: FetchPicture) -> dict[str, Any]:
+    """What the order answers, after WhatsApp said where the picture is (`{state, id, url}`).
+
+    :raises CommandError: if it cannot be had (now).
+    """
+    if there["state"] != "there":
+        return there
+    if there["id"] == order.known_id:
+        return {"state": "unchanged"}
+    file = download(there["url"], order.path, order.max_bytes)
+    return {"state": "fetched", "id": there["id"], **file}
 
 
 def download(
