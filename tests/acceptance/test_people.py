@@ -172,6 +172,40 @@ async def test_who_is_in_a_group_is_followed_with_names_roles_and_picture(linked
     }
 
 
+async def test_readers_and_mentioned_people_of_a_group_have_names(linked: Linked) -> None:
+    simulator, third = linked.simulator, fresh_number()
+    await call(simulator.add_phone, third, "Bia")
+    group = await call(simulator.add_group, "Time", [linked.customer, linked.number, third])
+    for who, text in ((linked.customer, "oi"), (third, "olá")):
+        await call(simulator.send_text, who, to=group, text=text)
+        await linked.frontend.until_message(integration_account_id=linked.account, conteudo=text)
+    named = {row["nome"]: row for row in await linked.frontend.rows("leads")}
+
+    sent = await linked.frontend.send_text(linked.account, group, "reunião às 9")
+    whatsapp_id = sent["result"]["whatsapp_message_id"]
+    for reader in (linked.customer, third):
+        await call(simulator.wait_for_text, reader, "reunião às 9")
+    await call(simulator.read, third, [whatsapp_id])
+
+    async def receipts() -> dict[str, bool]:
+        rows = await linked.frontend.rows("message_receipts", message_id=sent["message_id"])
+        return {row["lead_id"]: row["read_at"] is not None for row in rows}
+
+    expected = {named["Maria"]["id"]: False, named["Bia"]["id"]: True}
+    await until(receipts, lambda now: now == expected)
+
+    await call(
+        simulator.send_text, linked.customer, to=group, text=f"@{third} vem?", mentions=[third]
+    )
+    row = await linked.frontend.until_message(
+        integration_account_id=linked.account, conteudo=f"@{third} vem?"
+    )
+    conversation = await chat(linked, chat_jid=group)
+    people = await linked.frontend.rows("group_people", conversation_id=conversation["id"])
+    by_address = {each[key]: each["nome"] for each in people for key in ("lid", "phone_jid")}
+    assert [by_address[mentioned] for mentioned in row["mentions"]] == ["Bia"]
+
+
 async def test_a_number_with_and_without_the_ninth_digit_is_one_person(linked: Linked) -> None:
     eight = f"5531{8}{fresh_number()[-7:]}"
     nine = f"{eight[:4]}9{eight[4:]}"
