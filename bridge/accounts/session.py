@@ -55,6 +55,7 @@ from bridge.vault import Vault, open_json
 
 # A connection that is back within this time was never gone for those who look at the row.
 BLIP_S = 5.0
+ONLINE_PAUSES_S = (0.0, 1.0, 2.0, 5.0, 15.0, 60.0)
 # After the engine closed: time for the last deliveries and the last state. With Supabase away they
 # stay on this disk, sealed in the spool and in the session file.
 DRAIN_S = 5.0
@@ -396,9 +397,14 @@ class LiveSession:
             helpers.start_soon(self._show_online, name="look online")
 
     async def _show_online(self) -> None:
+        """Or not: then nobody is told to type, until the next connection."""
         assert self.session is not None
-        with suppress(CommandError, EngineDied):  # at the next connection again
-            await self.session.ask(ShowOnline())
+        for pause_s in ONLINE_PAUSES_S:
+            await anyio.sleep(pause_s)
+            # whatsmeow presence.go: not before the phone has told the account's own name
+            with suppress(CommandError, EngineDied):
+                await self.session.ask(ShowOnline())
+                return
 
     async def _tell_lost(self, blip: anyio.CancelScope) -> None:
         with blip:

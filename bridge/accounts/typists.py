@@ -6,6 +6,8 @@ database away nothing is tried again.
 
 from __future__ import annotations
 
+from collections import deque
+
 import anyio
 from loguru import logger
 
@@ -27,21 +29,27 @@ class Typists:
 
     def __init__(self, rpc: BridgeRpc) -> None:
         self._rpc = rpc
-        self._send, self._receive = anyio.create_memory_object_stream[_News](QUEUE)
+        self._queue: deque[_News] = deque()
+        self._came = anyio.Event()
         self._told: dict[tuple[AccountId, Jid, Person], tuple[str, float]] = {}
 
     def tell(self, account: AccountId, epoch: LeaseEpoch, news: TypingShown) -> None:
         """Pass it on soon; never waits."""
         if self._is_stale(account, news):
             return
-        try:
-            self._send.send_nowait((account, epoch, news))
-        except anyio.WouldBlock:
+        if len(self._queue) >= QUEUE:
             logger.debug("Too many people type at once; some are not told")
+            return
+        self._queue.append((account, epoch, news))
+        self._came.set()
 
     async def run(self) -> None:
         """Until cancelled."""
-        async for account, epoch, news in self._receive:
+        while True:
+            while not self._queue:
+                self._came = anyio.Event()
+                await self._came.wait()
+            account, epoch, news = self._queue.popleft()
             try:
                 await self._rpc.tell_typing(account, epoch, news.chat, news.person, news.state)
             except BridgeError as fault:

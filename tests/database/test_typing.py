@@ -1,4 +1,4 @@
-"""Who types is told to members of the workspace, on the channel of the account, and kept nowhere."""
+"""Who types is told to members of the workspace, on the account's channel, and kept nowhere."""
 
 from __future__ import annotations
 
