@@ -15,7 +15,7 @@ from storage3.exceptions import StorageApiError
 from tests.acceptance.conftest import Frontend, Linked, Row, link, until
 from tests.fixtures.simulator import Simulator, fresh_number
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(180)]
 
 
 def jpeg(colour: str) -> bytes:
