@@ -45,14 +45,7 @@ from bridge.events import (
     Signal,
     SpooledEvent,
 )
-from bridge.ids import (
-    GROUP_SERVER,
-    PHONE_SERVER,
-    CommandId,
-    Jid,
-    is_group,
-    server_of,
-)
+from bridge.ids import GROUP_SERVER, PHONE_SERVER, CommandId, Jid, is_group, server_of
 from bridge.orders import (
     AskGroup,
     AskPerson,
@@ -265,8 +258,7 @@ class Connection:
         if kind in _TRANSLATIONS:
             self._take_lasting(_TRANSLATIONS[kind](proto, own), proto)
         elif kind is Kind.TYPING:
-            shown = translate.typing(proto)
-            if shown is not None:
+            if (shown := translate.typing(proto)) is not None:
                 self._out.signal(shown)
         elif kind is Kind.CONNECTED:
             self._connected(own)
@@ -283,10 +275,10 @@ class Connection:
             self._out.spool(event)
 
     def _announces_history(self, proto: Any) -> bool:
-        announced = translate.announced_history(proto) if self._out.histories else None
-        if announced is None or self._out.histories is None:
+        histories = self._out.histories
+        if histories is None or (announced := translate.announced_history(proto)) is None:
             return False
-        self._out.histories.announce(announced)
+        histories.announce(announced)
         return True
 
     def _with_vote(self, event: MessageReceived, proto: Any) -> MessageReceived:
