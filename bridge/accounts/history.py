@@ -24,6 +24,10 @@ from bridge.supabase.rpc import HistoryState, Recorded
 
 CALL_MESSAGES = 500
 CALL_CHATS = 60
+# Whoever inserts a `send` in the workspace waits while a call is recorded: calls are as large as
+# the database manages in about this time, but no smaller than the parts that come.
+CALL_HOLDS_S = 0.06
+LEAST_CALL_MESSAGES = 100
 # No more than the engine gives out before the first is confirmed.
 READ_AHEAD = 16
 # After 100 percent names may follow; without them the phone may still be at it, or have been
@@ -107,6 +111,20 @@ class Progress:
         return self.shown
 
 
+@dataclass(slots=True)
+class CallSize:
+    """How many messages one call takes, so that it does not hold others up for long."""
+
+    messages: int = LEAST_CALL_MESSAGES
+
+    def took(self, messages: int, held_s: float) -> None:
+        """A call with so many messages held others up for so long."""
+        if messages > 0 and held_s > 0:
+            fitting = int(messages * CALL_HOLDS_S / held_s)
+            # doubles at most: a small call may have been easy
+            self.messages = max(LEAST_CALL_MESSAGES, min(fitting, 2 * self.messages, CALL_MESSAGES))
+
+
 class HistoryImport:
     """Runs once a session.
 
@@ -132,6 +150,7 @@ class HistoryImport:
         self._last_quiet_s = last_quiet_s
         self._quiet_s = quiet_s
         self._progress = Progress()
+        self._call = CallSize()
         self._came = 0
         self._lost = self._refused = False
 
@@ -179,7 +198,7 @@ class HistoryImport:
             if first is None:
                 return
             open_ended = True
-            batch, kept = _gather(first, receive)
+            batch, kept = _gather(first, receive, self._call.messages)
             await self._record(batch)
             await self._feed.confirm_history(batch[-1].position)
 
@@ -222,6 +241,7 @@ class HistoryImport:
             for half in halves:
                 await self._write(half)
         else:
+            self._call.took(sum(len(chat.messages) for chat in history.chats), answer.held_s)
             if answer.recorded:
                 self._recorded()
 
@@ -272,7 +292,9 @@ async def _read(
 
 
 def _gather(
-    first: HistoryDelivery, receive: MemoryObjectReceiveStream[HistoryDelivery]
+    first: HistoryDelivery,
+    receive: MemoryObjectReceiveStream[HistoryDelivery],
+    most_messages: int,
 ) -> tuple[list[HistoryDelivery], HistoryDelivery | None]:
     """What is there already and fits one call; and the one that did not fit."""
     batch, (messages, chats) = [first], _size(first)
@@ -283,7 +305,7 @@ def _gather(
             return batch, None
         more = _size(delivery)
         messages, chats = messages + more[0], chats + more[1]
-        if messages > CALL_MESSAGES or chats > CALL_CHATS:
+        if messages > most_messages or chats > CALL_CHATS:
             return batch, delivery
         batch.append(delivery)
 

@@ -170,14 +170,16 @@ class CommandContext(Row, frozen=True):
 
 
 class Recorded(Row, frozen=True):
-    """Answer of `bridge_record_events`.
+    """Answer of `bridge_record_events` and `bridge_record_history`.
 
     Attributes:
         groups_unknown: groups whose subject the database does not have yet.
+        held_s: of a history: how long others who write in the workspace had to wait for this call.
     """
 
     recorded: int = 0
     groups_unknown: list[Jid] = []
+    held_s: float = 0.0
 
 
 class HistoryState(Row, frozen=True):
