@@ -256,12 +256,12 @@ class BridgeRpc:
     async def hold_leases(self, capacity: int, lease_s: int) -> list[Lease]:
         """Renew what is held, take what is free, give back what nobody needs; all held now."""
         arguments = {"p_worker": self.worker, "p_capacity": capacity, "p_lease_s": lease_s}
-        return await self._call("bridge_hold_leases", arguments, list[Lease])
+        return await self._call("bridge_hold_leases", arguments, list[Lease], urgent=True)
 
     async def release_leases(self, accounts: Sequence[AccountId]) -> None:
         """Give accounts back at once, so that another host need not wait for the expiry."""
         arguments = {"p_worker": self.worker, "p_accounts": list(accounts)}
-        await self._http.rpc("bridge_release_leases", arguments)
+        await self._http.rpc("bridge_release_leases", arguments, urgent=True)
 
     async def claim_commands(self, limit: int) -> list[ClaimedCommand]:
         """Take up to `limit` commands of accounts that this worker holds."""
@@ -478,8 +478,10 @@ class BridgeRpc:
     def _fenced(self, account: AccountId, epoch: LeaseEpoch) -> dict[str, Any]:
         return {"p_worker": self.worker, "p_account": account, "p_epoch": epoch}
 
-    async def _call(self, function: str, arguments: dict[str, Any], shape: type[T]) -> T:
-        answer = await self._http.rpc(function, arguments)
+    async def _call(
+        self, function: str, arguments: dict[str, Any], shape: type[T], *, urgent: bool = False
+    ) -> T:
+        answer = await self._http.rpc(function, arguments, urgent=urgent)
         try:
             return msgspec.json.decode(answer, type=shape)
         except msgspec.DecodeError as error:

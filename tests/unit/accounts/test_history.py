@@ -229,7 +229,7 @@ async def test_a_slow_database_gets_small_calls() -> None:
     records = FakeRecords(feed, HistoryState(sync_status="idle", sync_progress=0))
     sizes = []
 
-    async def slow(_account: AccountId, _epoch: LeaseEpoch, history: dict[str, Any]) -> Recorded:
+    async def slow(account: AccountId, epoch: LeaseEpoch, history: dict[str, Any]) -> Recorded:
         sizes.append(sum(len(chat["messages"]) for chat in history["chats"]))
         return Recorded(recorded=1, held_s=1.0)
 
