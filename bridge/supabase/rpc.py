@@ -31,6 +31,19 @@ class Registered(Row, frozen=True):
     schema_version: int
 
 
+class Worker(Row, frozen=True):
+    """A host that was alive within the last days.
+
+    Attributes:
+        load: counts, as it told them with its last heartbeat.
+    """
+
+    id: WorkerId
+    last_seen_at: datetime
+    hostname: str | None = None
+    load: dict[str, Any] = {}
+
+
 class Check(Row, frozen=True):
     """Answer of `bridge_check`: what start-up and `wabridge doctor` need to know.
 
@@ -44,7 +57,7 @@ class Check(Row, frozen=True):
     publication_missing: list[str] = []
     sealed_key_ids: list[str] = []
     accounts: int = 0
-    workers: list[Any] = []
+    workers: list[Worker] = []
 
 
 class Lease(Row, frozen=True):
