@@ -193,7 +193,7 @@ def _database(check: Check, vault: Vault) -> list[Finding]:
 def _host(worker: Worker, now: datetime) -> Finding:
     """One that is alive, and what it says waits there; one that is silent is no fault by itself."""
     silent_s = max(0.0, (now - worker.last_seen_at).total_seconds())
-    counts = {name: count for name, count in worker.load.items() if isinstance(count, int)}
+    counts = {name: count for name, count in worker.load.items() if isinstance(count, int | float)}
     late = counts.get("oldest_spooled_s", 0) > LATE_S or (
         counts.get("disk_free_bytes", MIN_FREE_BYTES) < MIN_FREE_BYTES
     )

@@ -431,9 +431,15 @@ class BridgeRpc:
         }
         return await self._call("bridge_unread_messages", arguments, list[Unread])
 
-    async def claim_attachments(self, limit: int) -> list[ClaimedAttachment]:
-        """Take up to `limit` files to be fetched for connected accounts, the newest first."""
-        arguments = {"p_worker": self.worker, "p_limit": limit}
+    async def claim_attachments(self, limit: int, known: Sequence[str]) -> list[ClaimedAttachment]:
+        """Take up to `limit` files to be fetched for connected accounts, the newest first.
+
+        Args:
+            limit: how many.
+            known: those that are being fetched; what was claimed and is not among them is given out
+                again, because the answer to that claim was lost.
+        """
+        arguments = {"p_worker": self.worker, "p_limit": limit, "p_known": list(known)}
         return await self._call("bridge_claim_attachments", arguments, list[ClaimedAttachment])
 
     async def find_stored_file(
