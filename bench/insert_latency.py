@@ -27,9 +27,10 @@ import anyio.to_thread
 from psycopg.types.json import Jsonb
 
 from bench.main_job import summary
-from bridge.accounts.history import CallSize
+from bridge.accounts.history import CALL_MESSAGES, LEAST_CALL_MESSAGES
 from bridge.engine.blob import PART_MESSAGES
 from bridge.sandbox import database
+from bridge.supabase.batches import BatchSize
 from tests.database.project import (
     MIGRATIONS,
     Bridge,
@@ -96,9 +97,9 @@ def _part(group: str | None, people: list[Row], numbers: list[int]) -> Row:
 
 
 def _import(bridge: Bridge, account: uuid.UUID, calls: list[float]) -> None:
-    size = CallSize()
+    size = BatchSize(LEAST_CALL_MESSAGES, CALL_MESSAGES)
     left = parts()
-    while chats := list(itertools.islice(left, size.messages // PART_MESSAGES)):
+    while chats := list(itertools.islice(left, size.now // PART_MESSAGES)):
         told = {"progress": 50, "people": [], "chats": chats, "events": []}
         began = time.perf_counter()
         answer = bridge.fenced("bridge_record_history", account, Jsonb(told))

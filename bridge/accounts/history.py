@@ -18,15 +18,14 @@ from loguru import logger
 from bridge.events import HistoryDelivery, HistoryPart
 from bridge.ids import AccountId, LeaseEpoch, SpoolPosition
 from bridge.normalise.history import History, history_json, history_of
+from bridge.supabase.batches import BatchSize
 from bridge.supabase.client import RequestRefused
 from bridge.supabase.patience import until_available
 from bridge.supabase.rpc import HistoryState, Recorded
 
 CALL_MESSAGES = 500
 CALL_CHATS = 60
-# Whoever inserts a `send` in the workspace waits while a call is recorded: calls are as large as
-# the database manages in about this time, but no smaller than the parts that come.
-CALL_HOLDS_S = 0.06
+# As many as the smallest part that comes may have.
 LEAST_CALL_MESSAGES = 100
 # No more than the engine gives out before the first is confirmed.
 READ_AHEAD = 16
@@ -111,20 +110,6 @@ class Progress:
         return self.shown
 
 
-@dataclass(slots=True)
-class CallSize:
-    """How many messages one call takes, so that it does not hold others up for long."""
-
-    messages: int = LEAST_CALL_MESSAGES
-
-    def took(self, messages: int, held_s: float) -> None:
-        """A call with so many messages held others up for so long."""
-        if messages > 0 and held_s > 0:
-            fitting = int(messages * CALL_HOLDS_S / held_s)
-            # doubles at most: a small call may have been easy
-            self.messages = max(LEAST_CALL_MESSAGES, min(fitting, 2 * self.messages, CALL_MESSAGES))
-
-
 class HistoryImport:
     """Runs once a session.
 
@@ -150,7 +135,7 @@ class HistoryImport:
         self._last_quiet_s = last_quiet_s
         self._quiet_s = quiet_s
         self._progress = Progress()
-        self._call = CallSize()
+        self._batch = BatchSize(LEAST_CALL_MESSAGES, CALL_MESSAGES)
         self._came = 0
         self._lost = self._refused = False
 
@@ -198,7 +183,7 @@ class HistoryImport:
             if first is None:
                 return
             open_ended = True
-            batch, kept = _gather(first, receive, self._call.messages)
+            batch, kept = _gather(first, receive, self._batch.now)
             await self._record(batch)
             await self._feed.confirm_history(batch[-1].position)
 
@@ -241,7 +226,7 @@ class HistoryImport:
             for half in halves:
                 await self._write(half)
         else:
-            self._call.took(sum(len(chat.messages) for chat in history.chats), answer.held_s)
+            self._batch.took(sum(len(chat.messages) for chat in history.chats), answer.held_s)
             if answer.recorded:
                 self._recorded()
 

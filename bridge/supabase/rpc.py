@@ -187,7 +187,7 @@ class Recorded(Row, frozen=True):
 
     Attributes:
         groups_unknown: groups whose subject the database does not have yet.
-        held_s: of a history: how long others who write in the workspace had to wait for this call.
+        held_s: how long others who write in the workspace had to wait for this call.
     """
 
     recorded: int = 0

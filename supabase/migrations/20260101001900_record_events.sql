@@ -501,6 +501,7 @@ declare
   changed boolean;
   recorded integer := 0;
   groups_unknown jsonb;
+  held_since timestamptz;
   wanted jsonb;
 begin
   if p_events is null or jsonb_typeof(p_events) <> 'array' then
@@ -512,6 +513,7 @@ begin
     perform whatsapp_private.lock_identities(
       workspace, whatsapp_private.tells_of_new_people(workspace, wanted)
     );
+    held_since := clock_timestamp();
     select counter.last_seq + 1 into first_seq
     from whatsapp_private.message_counters as counter
     where counter.integration_account_id = p_account
@@ -579,11 +581,15 @@ begin
   where told ->> 'kind' in ('message', 'system')
     and conversation.kind = 'group'
     and conversation.nome is null;
-  return jsonb_build_object('recorded', recorded, 'groups_unknown', groups_unknown);
+  return jsonb_build_object(
+    'recorded', recorded,
+    'groups_unknown', groups_unknown,
+    'held_s', extract(epoch from clock_timestamp() - held_since)
+  );
 end
 $$;
 comment on function public.bridge_record_events(uuid, uuid, bigint, jsonb) is
-  'Records a batch of events (message, edit, revoke, reaction, poll_vote, call, system, receipt, sent, command_finished, person, group, diagnostic) in order and in one transaction; again and again has the effect of once. Returns {recorded: how many changed something or were receipts, groups_unknown: JIDs of groups without a name}. WB001 if the lease is lost, 22023 if an event is refused (then none is recorded).';
+  'Records a batch of events (message, edit, revoke, reaction, poll_vote, call, system, receipt, sent, command_finished, person, group, diagnostic) in order and in one transaction; again and again has the effect of once. Returns {recorded: how many changed something or were receipts, groups_unknown: JIDs of groups without a name, held_s: how long other writers of the workspace had to wait}. WB001 if the lease is lost, 22023 if an event is refused (then none is recorded).';
 revoke all on function public.bridge_record_events(uuid, uuid, bigint, jsonb) from public, anon, authenticated, service_role;
 grant execute on function public.bridge_record_events(uuid, uuid, bigint, jsonb) to service_role;
 revoke all on all functions in schema whatsapp_private from public, anon, authenticated;

@@ -11,13 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.accounts.history import (
-    CALL_HOLDS_S,
-    CALL_MESSAGES,
     LEAST_CALL_MESSAGES,
     LOST_A_PART,
     REFUSED_A_PART,
     SENT_NOTHING,
-    CallSize,
     HistoryImport,
     Progress,
 )
@@ -208,19 +205,6 @@ def test_progress_only_rises(steps: list[tuple[int, float, bool]], shown: int) -
         seen.append(progress.after(told))
     assert seen == sorted(seen)
     assert max(seen) <= 100
-
-
-def test_calls_grow_while_the_database_is_quick_and_shrink_when_it_is_not() -> None:
-    size = CallSize()
-    sizes = []
-    for _ in range(4):
-        size.took(size.messages, held_s=0.01)
-        sizes.append(size.messages)
-    assert sizes == [2 * LEAST_CALL_MESSAGES, 4 * LEAST_CALL_MESSAGES, *[CALL_MESSAGES] * 2]
-    size.took(CALL_MESSAGES, held_s=2 * CALL_HOLDS_S)
-    assert size.messages == CALL_MESSAGES // 2
-    size.took(size.messages, held_s=60.0)
-    assert size.messages == LEAST_CALL_MESSAGES
 
 
 async def test_a_slow_database_gets_small_calls() -> None:
