@@ -1,13 +1,14 @@
-"""How long a frontend's `send` waits while a history is being recorded for its workspace.
+"""How long a frontend's `send` waits while much is being recorded for its workspace.
 
 PostgreSQL alone, with the migrations: what is measured are locks, not the way there. One account,
 and then `IMPORTERS` accounts of one workspace at once, import `MESSAGES` messages each in calls as
-large as the bridge's; meanwhile somebody inserts a `send` every few milliseconds, from an account
-that imports, from another one of the workspace, and from another workspace.
+large as the bridge's, or replay `REPLAYED` live messages each; meanwhile somebody inserts a `send`
+every few milliseconds, from an account that does so, from another one of the workspace, and from
+another workspace.
 
 * idle: the same insert with nobody else at work.
-* same_account, same_workspace, other_workspace: while the import runs.
-* call_ms: how long one call of the import takes; import_s: all of them.
+* same_account, same_workspace, other_workspace: while that goes on.
+* call_ms: how long one call takes; took_s: all of them.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from psycopg.types.json import Jsonb
 from bench.main_job import summary
 from bridge.accounts.history import CALL_MESSAGES, LEAST_CALL_MESSAGES
 from bridge.engine.blob import PART_MESSAGES
+from bridge.ingest import BATCH_EVENTS, LEAST_BATCH_EVENTS
 from bridge.sandbox import database
 from bridge.supabase.batches import BatchSize
 from tests.database.project import (
@@ -45,10 +47,13 @@ from tests.database.project import (
 )
 
 MESSAGES = 20_000
+REPLAYED = 4_000
 IMPORTERS = 4
 PAUSE_S = 0.02
 CHAT_MESSAGES = 250
 CUSTOMER = "+5511987654321"
+
+Work = Callable[[Bridge, uuid.UUID, list[float]], None]
 
 
 def parts() -> Iterator[Row]:
@@ -97,14 +102,37 @@ def _part(group: str | None, people: list[Row], numbers: list[int]) -> Row:
 
 
 def _import(bridge: Bridge, account: uuid.UUID, calls: list[float]) -> None:
+    """Record a history."""
     size = BatchSize(LEAST_CALL_MESSAGES, CALL_MESSAGES)
     left = parts()
     while chats := list(itertools.islice(left, size.now // PART_MESSAGES)):
         told = {"progress": 50, "people": [], "chats": chats, "events": []}
-        began = time.perf_counter()
-        answer = bridge.fenced("bridge_record_history", account, Jsonb(told))
-        calls.append(time.perf_counter() - began)
-        size.took(sum(len(chat["messages"]) for chat in chats), float(answer["held_s"]))
+        count = sum(len(chat["messages"]) for chat in chats)
+        _call(bridge, "bridge_record_history", account, told, count, size, calls)
+
+
+def _replay(bridge: Bridge, account: uuid.UUID, calls: list[float]) -> None:
+    """Record as many live messages as wait after a long absence."""
+    size = BatchSize(LEAST_BATCH_EVENTS, BATCH_EVENTS)
+    messages = (message for part in parts() for message in part["messages"])
+    left = itertools.islice(messages, REPLAYED)
+    while events := list(itertools.islice(left, size.now)):
+        _call(bridge, "bridge_record_events", account, events, len(events), size, calls)
+
+
+def _call(
+    bridge: Bridge,
+    function: str,
+    account: uuid.UUID,
+    told: object,
+    count: int,
+    size: BatchSize,
+    calls: list[float],
+) -> None:
+    began = time.perf_counter()
+    answer = bridge.fenced(function, account, Jsonb(told))
+    calls.append(time.perf_counter() - began)
+    size.took(count, float(answer["held_s"]))
 
 
 def _insert(caller: Caller, account: uuid.UUID) -> float:
@@ -125,7 +153,7 @@ def _insert_until(
         found.append(_insert(caller, account))
 
 
-def _measure(world: World, samples: int, importers: int) -> Row:
+def _measure(world: World, samples: int, work: Work, importers: int, expected: int) -> Row:
     bridge = world.add_bridge()
     team, strangers = world.add_team(), world.add_team()
     importing = [world.add_running_account(team, bridge) for _ in range(importers)]
@@ -153,7 +181,7 @@ def _measure(world: World, samples: int, importers: int) -> Row:
             for name in agents
         ]
         imports = [
-            threading.Thread(target=_import, args=(bridge.on(connection()), account, calls))
+            threading.Thread(target=work, args=(bridge.on(connection()), account, calls))
             for account in importing
         ]
         began = time.perf_counter()
@@ -166,11 +194,11 @@ def _measure(world: World, samples: int, importers: int) -> Row:
         for thread in inserts:
             thread.join()
     recorded = world.one("select count(*) as n from messages where command_id is null")["n"]
-    if recorded != importers * MESSAGES:
+    if recorded != importers * expected:
         raise RuntimeError(f"{recorded} messages were recorded")
     world.empty()
     return {
-        "import_s": round(took, 1),
+        "took_s": round(took, 1),
         "call_ms": _with_most(calls),
         "idle_ms": _with_most(idle),
         **{f"{name}_ms": _with_most(found) for name, found in waits.items()},
@@ -192,8 +220,12 @@ def _run(samples: int) -> Row:
                     "bench": "insert_latency",
                     "messages": MESSAGES,
                     **{
-                        f"{importers}_imports": _measure(world, samples, importers)
-                        for importers in (1, IMPORTERS)
+                        f"{count}_{name}": _measure(world, samples, work, count, expected)
+                        for name, work, expected in (
+                            ("imports", _import, MESSAGES),
+                            ("replays", _replay, REPLAYED),
+                        )
+                        for count in (1, IMPORTERS)
                     },
                 }
 

@@ -1,8 +1,8 @@
 """Rows out: what a session delivers is recorded in batches, and forgotten by the spool after that.
 
-The first event of a quiet time goes at once; while it is being written, the next ones gather, up to
-`BATCH_EVENTS`, or what the database records quickly. Nothing is dropped: without Supabase the loop waits, the engine's window fills, and
-events stay in the sealed spool on disk.
+The first event of a quiet time goes at once; while it is being written, the next ones gather, as
+many as the database records quickly. Nothing is dropped: without Supabase the loop waits, the
+engine's window fills, and events stay in the sealed spool on disk.
 
 An event is confirmed only when it is in the database, and a send's `SendStarted` only when its
 outcome is: until then it is the evidence that a message may have left.

@@ -165,6 +165,23 @@ async def test_messages_go_on_while_storage_is_away(
     assert await stored_bytes(linked.frontend, file) == data
 
 
+async def test_files_whose_claim_got_no_answer_are_stored_soon(
+    linked: Linked, stack: StackInfo, tmp_path: Path
+) -> None:
+    data, mime_type = sample("image", tmp_path)
+    before = stack.faults.requests_spoiled
+    stack.faults.cut(for_s=60, prefix="/rest/v1/rpc/bridge_claim_attachments")
+    try:
+        message = await receive(linked, "image", data, mime_type=mime_type)
+        with anyio.fail_after(30):
+            while stack.faults.requests_spoiled < before + 2:
+                await anyio.sleep(0.02)
+    finally:
+        stack.faults.heal()
+    file = await until_file(linked.frontend, message["id"])
+    assert await stored_bytes(linked.frontend, file) == data
+
+
 @pytest.mark.parametrize("fault", ["503", "429", "cut"])
 async def test_a_send_of_a_file_waits_for_storage_and_a_text_does_not(
     linked: Linked, stack: StackInfo, tmp_path: Path, fault: str
