@@ -159,6 +159,7 @@ def _measure(world: World, samples: int, work: Work, importers: int, expected: i
     importing = [world.add_running_account(team, bridge) for _ in range(importers)]
     beside = world.add_running_account(team, bridge)
     elsewhere = world.add_running_account(strangers, bridge)
+    bridge.hold(lease_s=3600)
     world.owner.execute("update whatsapp_private.limits set pending_commands_per_account = 1000000")
     who: list[tuple[str, Team, uuid.UUID]] = [
         ("same_account", team, importing[0]),
