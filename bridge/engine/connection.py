@@ -19,7 +19,7 @@ from typing import Any
 
 import msgspec
 
-from bridge.engine import downloads, endings, news, outcome, translate
+from bridge.engine import downloads, endings, news, outcome, translate, upstream
 from bridge.engine.gate import Gate, Hold
 from bridge.engine.history import Announced
 from bridge.engine.outcome import Refusal
@@ -54,6 +54,7 @@ from bridge.orders import (
     RejectCall,
     Request,
     ShowTyping,
+    Uploaded,
     UploadMedia,
 )
 
@@ -107,6 +108,7 @@ class Connection:
         self._qr_count = 0
         self._told_lids: set[Jid] = set()
         self._turns = Turns()
+        self._door: upstream.Door | None = None
         self._sender = Sender(self._send, self._hindrance, outlets.spool)
         self._runner = threading.Thread(target=self._run, name="neonize", daemon=True)
         self._shutting = False
@@ -163,6 +165,7 @@ class Connection:
                 self._maps_written()
             return
         self._turns.look(entry)
+        self._door = upstream.door_in(entry) or self._door
         if _LOCKED in entry:
             self._out.complain("database_locked", "SQLite waited too long for a reader.")
 
@@ -379,13 +382,22 @@ class Connection:
             case DownloadMedia():
                 return downloads.download(order)  # neither the library nor a connection is needed
             case UploadMedia():
-                with self._asking():
-                    return msgspec.to_builtins(self._client.upload(order))
+                return msgspec.to_builtins(self._upload(order))
         with self._asking():
             value = self._client.do(order)
         if isinstance(order, Logout):
             self._end(SessionEnded(code="logged_out"))
         return value
+
+    def _upload(self, order: UploadMedia) -> Uploaded:
+        large = upstream.is_large(order)
+        if large and (self._door is None or not self._door.is_open):
+            with self._asking():
+                self._client.ask_for_door()  # its answer passes `on_log`
+        if large and self._door is not None and self._door.is_open:
+            return upstream.upload(order, self._door)
+        with self._asking():
+            return self._client.upload(order)
 
     # --------------------------------------------------------------------------------- ending
 

@@ -33,7 +33,7 @@ BROADCAST_SERVER = "broadcast"
 NEWSLETTER_SERVER = "newsletter"
 
 # Keys and context that travel with messages; alone they say nothing.
-_LUGGAGE = {
+LUGGAGE = {
     "senderKeyDistributionMessage",
     "fastRatchetKeySenderKeyDistributionMessage",
     "messageContextInfo",
@@ -83,7 +83,7 @@ def message(proto: Any, own: Person) -> SpooledEvent | None:
         sender=sender,
         from_me=info.MessageSource.IsFromMe,
         sent_at=seconds(info.Timestamp),
-        message=_content(proto.Message),
+        message=json_of(proto.Message),
         edit=info.Edit,
         view_once=proto.IsViewOnce or proto.IsViewOnceV2 or proto.IsViewOnceV2Extension,
     )
@@ -153,10 +153,10 @@ def receipt(proto: Any, own: Person) -> SpooledEvent | None:
     )
 
 
-def _content(content: Any) -> dict[str, Any]:
+def json_of(content: Any) -> dict[str, Any]:
     """The protobuf JSON; a kind that is newer than our protobufs is named by its number."""
     found: dict[str, Any] = MessageToDict(content)
-    if not set(found) - _LUGGAGE:
+    if not set(found) - LUGGAGE:
         unknown = UnknownFieldSet(content)
         found |= {f"field{unknown[place].field_number}": {} for place in range(len(unknown))}
     return found
@@ -164,10 +164,10 @@ def _content(content: Any) -> dict[str, Any]:
 
 def _says_something(content: Any) -> bool:
     names = {field.name for field, _ in content.ListFields()}
-    if names == {"protocolMessage"} or names - _LUGGAGE == {"protocolMessage"}:
+    if names == {"protocolMessage"} or names - LUGGAGE == {"protocolMessage"}:
         return content.protocolMessage.type in _FOR_PEOPLE
     # a kind that is newer than our protobufs is an unknown field
-    return bool(names - _LUGGAGE) or len(UnknownFieldSet(content)) > 0
+    return bool(names - LUGGAGE) or len(UnknownFieldSet(content)) > 0
 
 
 def _place(

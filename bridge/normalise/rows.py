@@ -130,6 +130,12 @@ class PollVoteRow(Change, frozen=True, tag_field="kind", tag="poll_vote"):
     options: list[str]
 
 
+class PinRow(Change, frozen=True, tag_field="kind", tag="pin"):
+    """A message is kept on top of its chat, for everybody; or no longer."""
+
+    on: bool
+
+
 class CallRow(Part, frozen=True, tag_field="kind", tag="call"):
     """A call that rings or ended: both make, or change, the one row of the call.
 
@@ -231,6 +237,7 @@ Row = (
     | RevokeRow
     | ReactionRow
     | PollVoteRow
+    | PinRow
     | CallRow
     | SystemRow
     | ReceiptRow

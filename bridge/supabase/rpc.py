@@ -155,10 +155,19 @@ class Unread(Row, frozen=True):
     chat_jid: Jid
 
 
+class TargetFile(Row, frozen=True):
+    """The stored file of a message."""
+
+    path: str
+    mime_type: str | None = None
+    file_name: str | None = None
+
+
 class Target(Row, frozen=True):
     """The message that a command is about, or that a `send` answers.
 
     Attributes:
+        file: if it has one that is in the bucket.
         whatsapp_message_id: None if it has not been sent (yet), or is gone.
         call_id: of a call's row, what WhatsApp calls the call.
     """
@@ -166,9 +175,11 @@ class Target(Row, frozen=True):
     whatsapp_message_id: WhatsAppMessageId | None = None
     sender_jid: Jid | None = None
     from_me: bool = False
+    tipo: str = "text"
     text: str = ""
     call_id: str | None = None
     revoked: bool = False
+    file: TargetFile | None = None
 
 
 class CommandContext(Row, frozen=True):

@@ -148,7 +148,12 @@ begin
     archived = kept.archived and gone.archived,
     pinned = kept.pinned or gone.pinned,
     muted_until = greatest(kept.muted_until, gone.muted_until),
-    avatar_url = coalesce(kept.avatar_url, gone.avatar_url)
+    avatar_url = coalesce(kept.avatar_url, gone.avatar_url),
+    disappears_after_s = case
+      when gone.disappears_since > coalesce(kept.disappears_since, '-infinity')
+      then gone.disappears_after_s else kept.disappears_after_s
+    end,
+    disappears_since = greatest(kept.disappears_since, gone.disappears_since)
   where kept.id = p_keep;
 
   update whatsapp_private.merged_rows set new_id = p_keep where new_id = p_drop;

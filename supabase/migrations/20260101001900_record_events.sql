@@ -147,7 +147,7 @@ as $$
       (whatsapp_private.peer_of(p_event)),
       (
         case
-          when p_event ->> 'kind' in ('message', 'edit', 'revoke', 'reaction', 'poll_vote', 'call', 'system')
+          when p_event ->> 'kind' in ('message', 'edit', 'revoke', 'reaction', 'poll_vote', 'pin', 'call', 'system')
             and not (p_event ->> 'from_me')::boolean
           then p_event -> 'sender'
         end
@@ -289,7 +289,9 @@ begin
       quoted_message_id = p_event ->> 'quoted_whatsapp_message_id',
       mentions = array(select jsonb_array_elements_text(coalesce(nullif(p_event -> 'mentions', 'null'), '[]'))),
       payload = coalesce(nullif(p_event -> 'payload', 'null'), '{}')
-        || jsonb_strip_nulls(jsonb_build_object('revoked_by', message.payload -> 'revoked_by')),
+        || jsonb_strip_nulls(jsonb_build_object(
+          'revoked_by', message.payload -> 'revoked_by', 'pinned', message.payload -> 'pinned'
+        )),
       sender_nome = coalesce(message.sender_nome, nullif(btrim(sender ->> 'push_name'), '')),
       seq = p_seq  -- so that whoever catches up by seq gets the text
     where message.conversation_id = conversation
@@ -527,7 +529,7 @@ begin
         when 'message' then
           select * into next_seq, changed
           from whatsapp_private.record_message(p_account, workspace, event, next_seq);
-        when 'edit', 'revoke', 'reaction', 'poll_vote' then
+        when 'edit', 'revoke', 'reaction', 'poll_vote', 'pin' then
           select * into next_seq, changed
           from whatsapp_private.record_change(p_account, workspace, event, next_seq);
         when 'call' then
@@ -589,7 +591,7 @@ begin
 end
 $$;
 comment on function public.bridge_record_events(uuid, uuid, bigint, jsonb) is
-  'Records a batch of events (message, edit, revoke, reaction, poll_vote, call, system, receipt, sent, command_finished, person, group, diagnostic) in order and in one transaction; again and again has the effect of once. Returns {recorded: how many changed something or were receipts, groups_unknown: JIDs of groups without a name, held_s: how long other writers of the workspace had to wait}. WB001 if the lease is lost, 22023 if an event is refused (then none is recorded).';
+  'Records a batch of events (message, edit, revoke, reaction, poll_vote, pin, call, system, receipt, sent, command_finished, person, group, diagnostic) in order and in one transaction; again and again has the effect of once. Returns {recorded: how many changed something or were receipts, groups_unknown: JIDs of groups without a name, held_s: how long other writers of the workspace had to wait}. WB001 if the lease is lost, 22023 if an event is refused (then none is recorded).';
 revoke all on function public.bridge_record_events(uuid, uuid, bigint, jsonb) from public, anon, authenticated, service_role;
 grant execute on function public.bridge_record_events(uuid, uuid, bigint, jsonb) to service_role;
 revoke all on all functions in schema whatsapp_private from public, anon, authenticated;

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import ctypes
 import enum
+import os
 import threading
 import uuid
 from dataclasses import dataclass
@@ -236,6 +237,19 @@ class Client:
         """
         try:
             return uploads.upload(self._name, order)
+        except uploads.UploadFailed as error:
+            raise RequestFailed(str(error)) from None
+
+    def ask_for_door(self) -> None:
+        """Have the library ask WhatsApp where uploads go, if it does not know any more.
+
+        neonize does not export the question. An upload of a few bytes asks it, and nobody is told
+        where they are.
+
+        :raises RequestFailed: if that failed.
+        """
+        try:
+            uploads.upload_bytes(self._name, os.urandom(16), "document")
         except uploads.UploadFailed as error:
             raise RequestFailed(str(error)) from None
 

@@ -62,9 +62,10 @@ class NewCard(Body, frozen=True):
 class NewMessage(Body, frozen=True):
     """What a phone sends: `to` is a number, an address, or (also as `group`) a group.
 
-    To `status@broadcast` it is a post for the numbers in `viewers`. Which fields a `type` needs,
-    `control.sending` says. `message_base64` is a serialised `waE2E.Message`, for kinds that have
-    no name here (type `raw`).
+    To `status@broadcast`, or a channel (`…@newsletter`), it is a post for the numbers in `viewers`.
+    `withheld` keeps it from linked devices, which are told only that there is one. Which fields a
+    `type` needs, `control.sending` says. `message_base64` is a serialised `waE2E.Message`, for
+    kinds that have no name here (type `raw`).
     """
 
     to: str | None = None
@@ -79,6 +80,7 @@ class NewMessage(Body, frozen=True):
     quoted_id: str | None = None
     target_id: str | None = None
     garbled: bool = False
+    withheld: bool = False
     lost: bool = False  # the media host has the file no more
     mentions: list[str] = []
     forwarded: bool = False

@@ -50,7 +50,8 @@ class Router:
             self._to_group(sender, group, node, base, passed_on)
             return
         parts = {
-            part.need_jid("jid"): part.children("enc") for part in node.child("participants") or ()
+            part.need_jid("jid"): part.children("enc") or part.children("unavailable")
+            for part in node.child("participants") or ()
         }
         if parts:
             ack["phash"] = self._stale_hash(sender, to, set(parts))
