@@ -202,6 +202,10 @@ class ShowTyping(Order, frozen=True, tag=True):
     state: Literal["composing", "recording", "paused"]
 
 
+class ShowOnline(Order, frozen=True, tag=True):
+    """Look online until the connection ends: only then WhatsApp tells who types."""
+
+
 class CheckNumbers(Order, frozen=True, tag=True):
     """Which numbers are on WhatsApp. E.164 digits; answers `[{number, jid, lid}]`."""
 
@@ -279,11 +283,23 @@ class RejectCall(Order, frozen=True, tag=True):
     call_id: str
 
 
-class AskPicture(Order, frozen=True, tag=True):
-    """Picture of a person or group; answers `{id, url}` or null where there is none to see."""
+class FetchPicture(Order, frozen=True, tag=True):
+    """The picture of a person or group, as a file.
+
+    Answers `{state}`: `fetched` with `id`, `sha256` and `size_bytes`; `unchanged` if it is the one
+    that is known; `none` if there is none; `hidden` if this account may not see it.
+    """
 
     of: Jid
+    path: str
+    max_bytes: int
     known_id: str | None = None
+
+
+class AskPerson(Order, frozen=True, tag=True):
+    """What a person tells; answers `{push_name, business_name, about}`, each null if unknown."""
+
+    person: Jid
 
 
 class UploadMedia(Order, frozen=True, tag=True):
@@ -318,6 +334,7 @@ class Logout(Order, frozen=True, tag=True):
 Request = (
     MarkRead
     | ShowTyping
+    | ShowOnline
     | CheckNumbers
     | AskGroup
     | CreateGroup
@@ -328,7 +345,8 @@ Request = (
     | SetProfile
     | Block
     | RejectCall
-    | AskPicture
+    | FetchPicture
+    | AskPerson
     | UploadMedia
     | DownloadMedia
     | Logout

@@ -6,7 +6,7 @@ read fields by name. Anything that holds nothing for a person gives None.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.unknown_fields import UnknownFieldSet
@@ -19,6 +19,7 @@ from bridge.events import (
     Person,
     ReceiptReceived,
     SpooledEvent,
+    TypingShown,
 )
 from bridge.ids import (
     GROUP_SERVER,
@@ -43,6 +44,7 @@ _FOR_PEOPLE = {_REVOKE, _DISAPPEARING, _EDIT}
 
 # Neonize_pb2.Receipt.ReceiptType. INACTIVE means "a device has it, nobody looks": WhatsApp's own
 # apps show nothing for it. SENDER, RETRY, PEER_MSG and the like are between devices.
+_COMPOSES, _AUDIO = 1, 2  # Neonize_pb2.ChatPresence
 _RECEIPTS = {1: "delivered", 4: "read", 5: "read_self", 6: "played"}
 
 
@@ -151,6 +153,19 @@ def receipt(proto: Any, own: Person) -> SpooledEvent | None:
         kind=kind,
         at=seconds(proto.Timestamp),
     )
+
+
+def typing(proto: Any) -> TypingShown | None:
+    """A `ChatPresence` event; None if nobody is named, or it is the account itself."""
+    source = proto.MessageSource
+    chat = jid(source.Chat)
+    who = person(jid(source.Sender), jid(source.SenderAlt))
+    if chat is None or who is None or source.IsFromMe:
+        return None
+    state: Literal["composing", "recording", "paused"] = "paused"
+    if proto.State == _COMPOSES:
+        state = "recording" if proto.Media == _AUDIO else "composing"
+    return TypingShown(chat=chat, person=who, state=state)
 
 
 def json_of(content: Any) -> dict[str, Any]:

@@ -130,7 +130,10 @@ begin
   end if;
 
   return whatsapp_private.keep_direct_conversation(
-    p_account, p_workspace, whatsapp_private.keep_lead(p_workspace, wanted_phone_jid, wanted_lid, null)
+    p_account, p_workspace,
+    whatsapp_private.keep_lead(
+      p_workspace, whatsapp_private.known_spelling(p_workspace, wanted_phone_jid), wanted_lid, null
+    )
   );
 end
 $$;

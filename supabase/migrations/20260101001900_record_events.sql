@@ -175,12 +175,14 @@ as $$
           and lead.whatsapp_wa_id = person ->> 'phone_jid'
           and (person ->> 'lid' is null or lead.lid = person ->> 'lid')
           and (nullif(btrim(person ->> 'push_name'), '') is null or lead.push_name = left(btrim(person ->> 'push_name'), 200))
+          and (person ->> 'business_name' is null or lead.business_name = left(person ->> 'business_name', 200))
       )
       else not exists (
         select from public.leads as lead
         where lead.workspace_id = p_workspace
           and lead.lid = person ->> 'lid'
           and (nullif(btrim(person ->> 'push_name'), '') is null or lead.push_name = left(btrim(person ->> 'push_name'), 200))
+          and (person ->> 'business_name' is null or lead.business_name = left(person ->> 'business_name', 200))
       )
     end
   )
@@ -502,7 +504,7 @@ declare
   first_seq bigint;
   changed boolean;
   recorded integer := 0;
-  groups_unknown jsonb;
+  person uuid;
   held_since timestamptz;
   wanted jsonb;
 begin
@@ -549,16 +551,17 @@ begin
             (event ->> 'attempt')::integer
           );
         when 'person' then
-          perform whatsapp_private.keep_person(workspace, event -> 'person');
+          person := whatsapp_private.keep_person(workspace, event -> 'person');
+          update public.leads as lead
+          set business_name = left(event #>> '{person,business_name}', 200)
+          where lead.id = person
+            and event #>> '{person,business_name}' is not null
+            and lead.business_name is distinct from left(event #>> '{person,business_name}', 200);
           changed := true;
         when 'group' then
-          update public.conversations
-          set nome = event ->> 'subject'
-          where integration_account_id = p_account
-            and chat_jid = event ->> 'jid'
-            and kind <> 'direct'
-            and nome is distinct from event ->> 'subject';
-          changed := found;
+          changed := whatsapp_private.record_group(p_account, workspace, event);
+        when 'picture' then
+          changed := whatsapp_private.picture_changed(p_account, workspace, event);
         when 'diagnostic' then
           changed := whatsapp_private.record_diagnostic(p_worker, p_account, workspace, event);
         else
@@ -575,23 +578,15 @@ begin
   if next_seq > first_seq then
     update whatsapp_private.message_counters set last_seq = next_seq - 1 where integration_account_id = p_account;
   end if;
-  select coalesce(jsonb_agg(distinct conversation.chat_jid), '[]') into groups_unknown
-  from jsonb_array_elements(wanted) as told
-  join public.conversations as conversation
-    on conversation.integration_account_id = p_account
-    and conversation.chat_jid = told #>> '{chat,jid}'
-  where told ->> 'kind' in ('message', 'system')
-    and conversation.kind = 'group'
-    and conversation.nome is null;
   return jsonb_build_object(
     'recorded', recorded,
-    'groups_unknown', groups_unknown,
+    'groups_unknown', whatsapp_private.groups_to_ask_for(p_account, wanted),
     'held_s', extract(epoch from clock_timestamp() - held_since)
   );
 end
 $$;
 comment on function public.bridge_record_events(uuid, uuid, bigint, jsonb) is
-  'Records a batch of events (message, edit, revoke, reaction, poll_vote, pin, call, system, receipt, sent, command_finished, person, group, diagnostic) in order and in one transaction; again and again has the effect of once. Returns {recorded: how many changed something or were receipts, groups_unknown: JIDs of groups without a name, held_s: how long other writers of the workspace had to wait}. WB001 if the lease is lost, 22023 if an event is refused (then none is recorded).';
+  'Records a batch of events (message, edit, revoke, reaction, poll_vote, pin, call, system, receipt, sent, command_finished, person, group, picture, diagnostic) in order and in one transaction; again and again has the effect of once. Returns {recorded: how many changed something or were receipts, groups_unknown: JIDs of groups whose subject or people are not known yet, held_s: how long other writers of the workspace had to wait}. WB001 if the lease is lost, 22023 if an event is refused (then none is recorded).';
 revoke all on function public.bridge_record_events(uuid, uuid, bigint, jsonb) from public, anon, authenticated, service_role;
 grant execute on function public.bridge_record_events(uuid, uuid, bigint, jsonb) to service_role;
 revoke all on all functions in schema whatsapp_private from public, anon, authenticated;

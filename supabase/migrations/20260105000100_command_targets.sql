@@ -18,11 +18,13 @@ begin
         )
     );
   elsif spelling ~ '^[1-9][0-9]{7,14}@(s\.whatsapp\.net|c\.us)$' then
-    return split_part(spelling, '@', 1) || '@s.whatsapp.net';
+    return whatsapp_private.known_spelling(p_workspace, split_part(spelling, '@', 1) || '@s.whatsapp.net');
   elsif spelling ~ '^[0-9]{1,20}@lid$' then
     return spelling;
   end if;
-  return whatsapp_private.phone_digits(spelling, p_country_code) || '@s.whatsapp.net';
+  return whatsapp_private.known_spelling(
+    p_workspace, whatsapp_private.phone_digits(spelling, p_country_code) || '@s.whatsapp.net'
+  );
 end
 $$;
 comment on function whatsapp_private.jid_of_person(uuid, text, text) is

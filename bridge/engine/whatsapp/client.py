@@ -64,8 +64,10 @@ class Kind(enum.IntEnum):
     HISTORY = 13
     MESSAGE = 17
     RECEIPT = 18
+    TYPING = 19
     JOINED_GROUP = 21
     GROUP_CHANGED = 22
+    PICTURE_CHANGED = 23
     CALL_OFFERED = 36
     CALL_ACCEPTED = 37
     CALL_NOTICED = 40
@@ -84,8 +86,10 @@ _PARSERS: dict[Kind, Any] = {
     Kind.DISCONNECTED: wire.Disconnected,
     Kind.MESSAGE: wire.Message,
     Kind.RECEIPT: wire.Receipt,
+    Kind.TYPING: wire.ChatPresence,
     Kind.JOINED_GROUP: wire.JoinedGroup,
     Kind.GROUP_CHANGED: wire.GroupInfoEvent,
+    Kind.PICTURE_CHANGED: wire.Picture,
     Kind.CALL_OFFERED: wire.CallOffer,
     Kind.CALL_ACCEPTED: wire.CallAccept,
     Kind.CALL_NOTICED: wire.CallOfferNotice,

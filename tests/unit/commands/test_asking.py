@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.commands.asking import Asker, OutcomeUnknown, spellings
+from bridge.commands.asking import Asker, OutcomeUnknown
 from bridge.commands.sending import Composer
 from bridge.errors import CommandError
-from bridge.ids import AccountId, CommandId, Jid, LeaseEpoch, WhatsAppMessageId
+from bridge.ids import AccountId, CommandId, Jid, LeaseEpoch, WhatsAppMessageId, spellings
 from bridge.orders import (
     Block,
     Card,
@@ -72,6 +72,7 @@ async def asked(
         ("5511987654321", ["5511987654321", "551187654321"]),
         ("551187654321", ["551187654321", "5511987654321"]),
         ("551131234567", ["551131234567"]),  # a landline
+        ("5511931234567", ["5511931234567"]),  # a mobile; without the nine somebody's landline
         ("14155552671", ["14155552671"]),
         ("351912345678", ["351912345678"]),
     ],

@@ -123,13 +123,20 @@ class _Control:
         return _json(answers.phone_json(self._phone(request)))
 
     async def change_phone(self, request: web.Request) -> web.Response:
-        """On or off the network; name; about text."""
+        """On or off the network; what others see of the person."""
         body = parse(await request.read(), bodies.PhoneChange)
         phone = self._phone(request)
         if body.name is not None:
             phone.account.name = body.name
         if body.about is not None:
             phone.account.about = body.about
+        if body.business_name is not None:
+            phone.account.business_name = body.business_name
+        if body.picture_hidden_from is not None:
+            phone.account.picture_hidden_from = body.picture_hidden_from
+        if body.picture_base64 is not None:
+            picture = bodies.bytes_of(body.picture_base64)
+            self._simulator.server.pictures.change_of_person(phone.account, picture)
         if body.online is not None:
             phone.set_online(online=body.online)
         self._changed()
@@ -308,7 +315,8 @@ class _Control:
         body = parse(await request.read(), bodies.GroupChange)
         group = self._group(request)
         actor = self._named(body.actor or group.owner).account
-        change_group(self._simulator.server.groups, group, actor, body, self._accounts)
+        server = self._simulator.server
+        change_group(server.groups, server.pictures, group, actor, body, self._accounts)
         self._changed()
         return _json(answers.group_json(group))
 
