@@ -269,9 +269,14 @@ def _ruled(row: Row, outcomes: Outcomes) -> Row | None:
         # Told again after a restart. A later attempt may be under way, which this says nothing
         # about; the settling of the commands puts back what surely did not leave.
         return row if row.status != "pending" else None
-    if row.status == "pending" and attempt.retry_in_s is None:
-        return msgspec.structs.replace(row, status="failed", attempt=attempt.number)
-    return msgspec.structs.replace(row, attempt=attempt.number, retry_in_s=attempt.retry_in_s)
+    if row.status != "pending":
+        return msgspec.structs.replace(row, claim=attempt.claim)
+    retry = attempt.again(row.error_code or "")
+    if retry is None:
+        return msgspec.structs.replace(row, status="failed", claim=attempt.claim)
+    return msgspec.structs.replace(
+        row, claim=attempt.claim, retry_in_s=retry.after_s, counts=retry.counts
+    )
 
 
 def _unrecorded(row: SentRow) -> CommandFinishedRow:

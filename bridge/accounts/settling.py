@@ -30,7 +30,8 @@ class SettlesCommands(Protocol):
         error_code: str | None = None,
         error_message: str | None = None,
         retry_in_s: float | None = None,
-        attempt: int | None = None,
+        claim: int | None = None,
+        counts: bool = True,
     ) -> bool:
         """End one command, or put it back."""
 
@@ -72,6 +73,7 @@ async def finish_send(
                 else None
             ),
             retry_in_s=None if unknown else 0.0,
+            counts=unknown,
         ),
         what="finish command",
     )

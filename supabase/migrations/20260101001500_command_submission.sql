@@ -209,6 +209,9 @@ begin
   new.priority := coalesce(new.priority, 0);
   new.status := 'pending';
   new.attempts := 0;
+  new.claims := 0;
+  new.wait_code := case when new.run_at > now() then 'scheduled' end;
+  new.paced_as := null;
   new.result := null;
   new.error_code := null;
   new.error_message := null;

@@ -542,7 +542,7 @@ begin
           changed := whatsapp_private.finish_command(
             p_account, (event ->> 'command_id')::uuid, event ->> 'status', nullif(event -> 'result', 'null'),
             event ->> 'error_code', event ->> 'error_message', (event ->> 'retry_in_s')::double precision,
-            (event ->> 'attempt')::integer
+            (event ->> 'claim')::integer, coalesce((event ->> 'counts')::boolean, true)
           );
         when 'person' then
           perform whatsapp_private.keep_person(workspace, event -> 'person');

@@ -39,6 +39,8 @@ def test_a_claim_tells_what_the_bridge_needs(
         "type": "send",
         "payload": command["payload"],
         "attempts": 1,
+        "claims": 1,
+        "waited": False,
         "conversation_id": command["conversation_id"],
         "chat_jid": "5511987654321@s.whatsapp.net",
         "message_id": command["message_id"],
@@ -221,12 +223,12 @@ def test_a_late_answer_to_an_earlier_attempt_changes_nothing(
 ) -> None:
     team.send(account, ANA)
     (first,) = bridge.claim()
-    assert bridge.finish(first, "pending", attempt=1)
+    assert bridge.finish(first, "pending", claim=1)
     (second,) = bridge.claim()
-    assert not bridge.finish(first, "pending", attempt=1)
-    assert not bridge.finish(first, "failed", attempt=1)
+    assert not bridge.finish(first, "pending", claim=1)
+    assert not bridge.finish(first, "failed", claim=1)
     assert status_of(world, second) == "running"
-    assert bridge.finish(second, "failed", "gone", attempt=2)
+    assert bridge.finish(second, "failed", "gone", claim=2)
 
 
 def test_a_failed_send_fails_its_message(

@@ -110,7 +110,7 @@ class Commands(RuleBasedStateMachine):
         known = self.model[row["id"]]
         applies = known.status == "running" and known.attempts == row["attempts"]
         retry_in_s = data.draw(st.sampled_from([0, 3600])) if status == "pending" else None
-        assert self.bridge.finish(row, status, "x", retry_in_s, attempt=row["attempts"]) is applies
+        assert self.bridge.finish(row, status, "x", retry_in_s, claim=row["claims"]) is applies
         if applies:
             known.status = status
             known.is_due = not retry_in_s

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.commands.executor import MAX_ATTEMPTS, Executor
+from bridge.commands.executor import Executor
+from bridge.commands.governor import MAX_ATTEMPTS
 from bridge.engine.host import PairByCode, PairByQr
 from bridge.errors import CommandError, LeaseLost
 from bridge.ids import AccountId, CommandId, Jid, LeaseEpoch, WhatsAppMessageId
@@ -66,7 +67,7 @@ class FakeAccount:
         return True
 
     async def send(self, command: CommandId, to: Jid, order: Outgoing, attempt: Attempt) -> None:
-        self._called("send", to, order, attempt.retry_in_s)
+        self._called("send", to, order, attempt.claim)
 
     async def ask(self, order: Request) -> Any:
         self._called("ask", order)
@@ -108,10 +109,17 @@ class FakeRpc:
         error_code: str | None = None,
         error_message: str | None = None,
         retry_in_s: float | None = None,
-        attempt: int | None = None,
+        claim: int | None = None,
+        counts: bool = True,
     ) -> bool:
         self.finished.append(
-            {"status": status, "result": result, "code": error_code, "retry_in_s": retry_in_s}
+            {
+                "status": status,
+                "result": result,
+                "code": error_code,
+                "retry_in_s": retry_in_s,
+                "counts": counts,
+            }
         )
         return True
 
@@ -138,6 +146,7 @@ def claimed(type_: str, payload: dict[str, Any], *, attempts: int = 1) -> Claime
         type=type_,
         payload=payload,
         attempts=attempts,
+        claims=attempts,
         chat_jid=CHAT,
     )
 
@@ -190,7 +199,7 @@ async def test_lifecycle_commands_end_done(type_: str) -> None:
 async def test_a_handed_over_send_is_finished_by_its_recorded_outcome_not_here() -> None:
     rpc, account = FakeRpc(), FakeAccount()
     await Executor(rpc, FakeAccounts(account)).execute(claimed("send", TEXT))
-    assert account.calls == [("send", CHAT, Text(text="oi"), 2.0)]
+    assert account.calls == [("send", CHAT, Text(text="oi"), 1)]
     assert rpc.finished == []
 
 
@@ -229,6 +238,7 @@ async def test_faults_end_this_row_alone(
     assert ended["status"] == status
     assert code is None or ended["code"] == code
     assert (ended["retry_in_s"] is None) == (status == "failed")
+    assert ended["counts"] is (ended["code"] != "not_connected")
 
 
 async def test_after_a_lost_lease_nothing_is_written() -> None:
