@@ -22,6 +22,7 @@ declare
   busy_conversations uuid[];
   lifecycle_is_busy boolean;
   pace record;
+  sends_go boolean := true;
   line refcursor;
   candidate record;
   head record;
@@ -45,13 +46,14 @@ begin
   if p_is_paced then
     select * into pace from whatsapp_private.pace_of(p_account, now());
     perform whatsapp_private.apply_pace(p_account, pace);
+    sends_go := pace.all_code is null and pace.minute_left > 0;
   elsif not p_only_lifecycle then
     perform whatsapp_private.return_to_line(p_account, whatsapp_private.pacing_codes(), 500);
   end if;
 
   -- a loop that stops early, not a join: a plan made from stale statistics reads the whole queue for
   -- each of its rows
-  if p_is_paced and (pace.all_code is not null or pace.minute_left <= 0) then
+  if not sends_go then
     open line for
       select command.id, command.type, command.priority, command.created_at, command.conversation_id, command.expires_at
       from public.commands as command

@@ -144,6 +144,16 @@ def test_lifecycle_commands_run_without_a_connection_one_at_a_time(
     assert ids(bridge.claim()) == [second["id"]]
 
 
+def test_the_first_claim_of_a_new_connection_may_be_for_an_account_that_rests(
+    world: World, team: Team, bridge: Bridge
+) -> None:
+    account = team.add_account()
+    command = team.command(account, "connect", {"method": "qr"})
+    bridge.hold()
+    with world.project.connect_api() as connection:  # no plan of an earlier claim
+        assert ids(bridge.on(connection).claim()) == [command["id"]]
+
+
 def test_other_commands_wait_for_the_connection(
     world: World, team: Team, bridge: Bridge, account: uuid.UUID
 ) -> None:
