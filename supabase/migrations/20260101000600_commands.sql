@@ -25,6 +25,7 @@ create table public.commands (
         'new_chats_per_day', 'cold_gap'
       )
     ),
+  is_cold boolean not null default false,
   paced_as text
     constraint commands_paced_as_is_known check (paced_as in ('warm', 'group', 'cold', 'new')),
   result jsonb,
@@ -50,7 +51,7 @@ create unique index commands_run_one_lifecycle_change_at_a_time
 -- The line of an account: what may go now. What waits is in an index of its own, so that a claim never
 -- reads it; and so are commands other than sends, which go while sends wait.
 create index commands_pending_in_order
-  on public.commands (integration_account_id, priority desc, created_at, id)
+  on public.commands (integration_account_id, priority desc, is_cold, created_at, id)
   where status = 'pending' and wait_code is null;
 create index commands_pending_beside_sends
   on public.commands (integration_account_id, priority desc, created_at, id)
@@ -109,6 +110,8 @@ comment on column public.commands.attempts is
 comment on column public.commands.claims is 'How often a bridge took it; tells a late answer from that of a later try.';
 comment on column public.commands.wait_code is
   'Why a pending command does not go before run_at: scheduled, retry (error_code says of what), or a rule of docs/pacing.md.';
+comment on column public.commands.is_cold is
+  'send: the other side has not written lately. Goes after everything else of its priority, so that no answer waits behind a campaign.';
 comment on column public.commands.paced_as is
   'send: as what it counted when it was begun: warm, group, cold or new (the first message of a chat).';
 comment on column public.commands.result is

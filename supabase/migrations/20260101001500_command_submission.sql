@@ -212,6 +212,7 @@ begin
   new.claims := 0;
   new.wait_code := case when new.run_at > now() then 'scheduled' end;
   new.paced_as := null;
+  new.is_cold := false;
   new.result := null;
   new.error_code := null;
   new.error_message := null;
@@ -346,6 +347,7 @@ begin
     end if;
     new.conversation_id := conversation.id;
     new.chat_jid := conversation.chat_jid;
+    new.is_cold := not whatsapp_private.is_warm(conversation.id, account.settings);
     new.message_id := gen_random_uuid();
     select * into row_of from whatsapp_private.row_of_send(new.payload);
     with counter as (

@@ -68,10 +68,11 @@ begin
       where command.integration_account_id = p_account
         and command.status = 'pending' and command.wait_code is null
         and (not p_only_lifecycle or command.type in ('connect', 'disconnect', 'logout'))
-      order by command.priority desc, command.created_at, command.id;
+      order by command.priority desc, command.is_cold, command.created_at, command.id;
   end if;
   loop
-    exit when found_count >= p_limit or cardinality(waiting_ids) >= 2000 or cardinality(refused_ids) >= 2000;
+    -- the rest of a long line is told in the next claims: this one must not keep other accounts waiting
+    exit when found_count >= p_limit or cardinality(waiting_ids) + cardinality(refused_ids) >= 500;
     fetch line into candidate;
     exit when not found;
     waits := null;

@@ -85,6 +85,23 @@ $$;
 comment on function whatsapp_private.cold_gap(integer, uuid) is
   'The pause after a cold message: once to twice the setting.';
 
+create function whatsapp_private.is_warm(p_conversation uuid, p_settings jsonb) returns boolean
+language sql stable
+set search_path = ''
+as $$
+  select exists (
+    select from public.messages as message
+    where message.conversation_id = p_conversation
+      and not message.from_me
+      and message.tipo <> 'system'
+      and message.sent_at >= now() - make_interval(
+        days => (whatsapp_private.settings_with_defaults(p_settings) ->> 'warm_days')::integer
+      )
+  )
+$$;
+comment on function whatsapp_private.is_warm(uuid, jsonb) is
+  'Whether somebody wrote in a conversation lately, by the settings of its account.';
+
 create function whatsapp_private.contact_of(
   p_conversation uuid, p_warm_since timestamptz, p_asked_at timestamptz, out paced_as text, out opted_out boolean
 )
@@ -298,7 +315,7 @@ as $$
         and command.status = 'pending'
         and command.wait_code is null
         and command.type = 'send'
-      order by command.priority desc, command.created_at, command.id
+      order by command.priority desc, command.is_cold, command.created_at, command.id
       limit p_limit
     )
   ) as waiting
@@ -315,7 +332,7 @@ declare
   back text[] := whatsapp_private.pacing_codes();
 begin
   if p_pace.all_code is not null then
-    perform whatsapp_private.keep_waiting(p_account, back, true, p_pace.all_code, p_pace.all_until, 2000);
+    perform whatsapp_private.keep_waiting(p_account, back, true, p_pace.all_code, p_pace.all_until, 1000);
     return;
   elsif p_pace.minute_left <= 0 then
     -- only who comes next is told: the others move up within the minute
@@ -323,23 +340,23 @@ begin
     return;
   end if;
   if p_pace.cold_code is not null then
-    perform whatsapp_private.keep_waiting(p_account, whatsapp_private.cold_codes(), false, p_pace.cold_code, p_pace.cold_until, 2000);
+    perform whatsapp_private.keep_waiting(p_account, whatsapp_private.cold_codes(), false, p_pace.cold_code, p_pace.cold_until, 1000);
     back := array(select unnest(back) except select unnest(whatsapp_private.cold_codes()));
   elsif p_pace.cold_left <= 0 then
     perform whatsapp_private.keep_waiting(
-      p_account, whatsapp_private.cold_codes(), false, 'messages_per_day', p_pace.cold_left_until, 2000
+      p_account, whatsapp_private.cold_codes(), false, 'messages_per_day', p_pace.cold_left_until, 1000
     );
     back := array(select unnest(back) except select unnest(whatsapp_private.cold_codes()));
   else
     if p_pace.new_left <= 0 then
       perform whatsapp_private.keep_waiting(
-        p_account, '{new_chats_per_day}', false, 'new_chats_per_day', p_pace.new_left_until, 2000
+        p_account, '{new_chats_per_day}', false, 'new_chats_per_day', p_pace.new_left_until, 1000
       );
       back := array_remove(back, 'new_chats_per_day');
     end if;
     if p_pace.timelock_until is not null then
       perform whatsapp_private.keep_waiting(
-        p_account, '{reachout_timelock}', false, 'reachout_timelock', p_pace.timelock_until, 2000
+        p_account, '{reachout_timelock}', false, 'reachout_timelock', p_pace.timelock_until, 1000
       );
       back := array_remove(back, 'reachout_timelock');
     end if;
@@ -534,10 +551,13 @@ set search_path = ''
 set enable_seqscan = off
 as $$
 begin
-  update public.commands as command set wait_code = null, run_at = now()
+  update public.commands as command
+  set is_cold = false,
+    wait_code = case when command.wait_code = any (whatsapp_private.cold_codes()) then null else command.wait_code end,
+    run_at = case when command.wait_code = any (whatsapp_private.cold_codes()) then now() else command.run_at end
   where command.conversation_id = new.conversation_id
     and command.status = 'pending'
-    and command.wait_code = any (whatsapp_private.cold_codes());
+    and command.is_cold;
   return null;
 end
 $$;

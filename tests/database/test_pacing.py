@@ -278,6 +278,20 @@ def test_somebody_who_wrote_long_ago_is_cold_and_no_new_chat(
     assert [row_of(world, row)["paced_as"] for row in bridge.claim()] == ["warm", "cold"]
 
 
+def test_an_answer_goes_before_messages_to_people_who_did_not_write(
+    world: World, team: Team, bridge: Bridge
+) -> None:
+    account = running(world, team, bridge)
+    writes(bridge, account, ANA)
+    first, second = team.send(account, number(1)), team.send(account, number(2))
+    urgent = team.send(account, number(3), priority=1)
+    answer = team.send(account, ANA)
+    becomes_one = team.send(account, BIA)
+    writes(bridge, account, BIA)
+    order = [claim_ids(bridge, 1)[0] for _ in range(5)]
+    assert order == [row["id"] for row in (urgent, answer, becomes_one, first, second)]
+
+
 def test_an_answer_is_found_behind_many_that_wait(world: World, team: Team, bridge: Bridge) -> None:
     account = running(world, team, bridge, new_chats_per_day=0)
     for n in range(60):

@@ -137,7 +137,7 @@ def test_a_time_lock_refuses_messages_to_strangers_alone(survivor: Linked) -> No
     linked = survivor.with_another_customer()
     linked.simulator.start_fault("timelock", number=linked.shop)
     try:
-        with pytest.raises(Exception, match="463"):
+        with pytest.raises(AssertionError, match="463"):
             linked.engine.ask("send_text", to=linked.customer, text="hello stranger")
         linked.simulator.send_text(linked.customer, linked.shop, "I write first")
         linked.engine.wait_text("I write first")
@@ -150,7 +150,7 @@ def test_a_time_lock_refuses_messages_to_strangers_alone(survivor: Linked) -> No
 def test_a_rate_limit_refuses_every_message(survivor: Linked) -> None:
     survivor.simulator.start_fault("rate_limit", number=survivor.shop)
     try:
-        with pytest.raises(Exception, match="429"):
+        with pytest.raises(AssertionError, match="429"):
             survivor.engine.ask("send_text", to=survivor.customer, text="too much")
     finally:
         survivor.simulator.clear_faults()
