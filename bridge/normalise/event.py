@@ -13,6 +13,7 @@ from bridge.events import (
     PersonSeen,
     ReceiptReceived,
     SendFailed,
+    SendNamed,
     SendStarted,
     SendSucceeded,
     SpooledEvent,
@@ -55,7 +56,7 @@ def rows_of(event: SpooledEvent) -> list[Row]:  # noqa: C901 - one line a kind
             return _message(event, unreadable, placeholder=True)
         case ReceiptReceived():
             return _receipt(event)
-        case SendStarted():
+        case SendStarted() | SendNamed():
             return []  # evidence for after a crash; the ledger of `ingest` reads it
         case SendSucceeded():
             return [

@@ -76,8 +76,10 @@ create index commands_unfinished_lifecycle_changes
   on public.commands (integration_account_id)
   where status in ('pending', 'running') and type in ('connect', 'disconnect', 'logout');
 create index commands_running on public.commands (integration_account_id) where status = 'running';
-create index commands_overdue on public.commands (expires_at)
+create index commands_overdue on public.commands (integration_account_id, expires_at)
   where status = 'pending' and expires_at is not null;
+create index commands_unknown_by_message
+  on public.commands (integration_account_id, (result ->> 'whatsapp_message_id')) where status = 'unknown';
 create index commands_latest_first on public.commands (workspace_id, created_at desc);
 create index commands_by_conversation on public.commands (conversation_id);
 create index commands_by_target on public.commands (target_message_id) where target_message_id is not null;

@@ -388,9 +388,17 @@ begin
     -- not exact between two inserts at once, and need not be
     if (
       select count(*) from (
-        select from public.commands
-        where integration_account_id = account and status = 'pending'
-        limit allowed + 1
+        (
+          select from public.commands
+          where integration_account_id = account and status = 'pending' and wait_code is null
+          limit allowed + 1
+        )
+        union all
+        (
+          select from public.commands
+          where integration_account_id = account and status = 'pending' and wait_code is not null
+          limit allowed + 1
+        )
       ) as waiting
     ) > allowed then
       raise exception 'An account has at most % pending commands: wait until some are done.', allowed

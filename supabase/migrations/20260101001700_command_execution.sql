@@ -183,6 +183,8 @@ returns table (
 )
 language plpgsql
 set search_path = ''
+-- connections keep their plans, and the statistics of a queue are always stale
+set enable_seqscan = off
 as $$
 #variable_conflict use_column
 declare
@@ -368,6 +370,23 @@ begin
   returning * into finished;
   if finished.id is null then
     return false;
+  end if;
+  if finished.status = 'unknown' and finished.type = 'send' and (
+    exists (
+      select from whatsapp_private.early_receipts as receipt
+      where receipt.integration_account_id = p_account
+        and receipt.whatsapp_message_id = finished.result ->> 'whatsapp_message_id'
+    ) or exists (
+      select from public.messages as echo
+      where echo.conversation_id = finished.conversation_id
+        and echo.from_me
+        and echo.whatsapp_message_id = finished.result ->> 'whatsapp_message_id'
+    )
+  ) then
+    -- the evidence was here before the question
+    perform whatsapp_private.heed_evidence(
+      p_account, finished.workspace_id, array[finished.result ->> 'whatsapp_message_id'], null
+    );
   end if;
   if finished.status = 'failed' then
     update public.messages set status = 'failed', error_code = p_error_code

@@ -491,6 +491,27 @@ create trigger integration_accounts_note_numbers_and_pauses
   before update of numero, sending_paused_until on public.integration_accounts
   for each row execute function whatsapp_private.watch_account();
 
+create function whatsapp_private.look_again(p_account uuid) returns void
+language sql
+set search_path = ''
+set enable_seqscan = off
+as $$
+  with waiting as materialized (
+    select command.id from public.commands as command
+    where command.integration_account_id = p_account
+      and command.status = 'pending'
+      and command.wait_code is not null
+      and command.wait_code not in ('scheduled', 'retry')
+      and command.run_at > now()
+    order by command.run_at, command.priority desc, command.created_at, command.id
+    limit 5000  -- within a statement's time; who is behind is looked at when its time comes
+    for update of command skip locked
+  )
+  update public.commands as command set run_at = now() from waiting where command.id = waiting.id
+$$;
+comment on function whatsapp_private.look_again(uuid) is
+  'A rule was loosened: sends that wait for it are looked at again at once, the next 5,000 of an account.';
+
 -- security definer: a member who changes a setting may not change commands
 create function whatsapp_private.look_again_at_account() returns trigger
 language plpgsql security definer
@@ -498,12 +519,7 @@ set search_path = ''
 set enable_seqscan = off
 as $$
 begin
-  update public.commands as command set run_at = now()
-  where command.integration_account_id = new.id
-    and command.status = 'pending'
-    and command.wait_code is not null
-    and command.wait_code not in ('scheduled', 'retry')
-    and command.run_at > now();
+  perform whatsapp_private.look_again(new.id);
   return null;
 end
 $$;
@@ -527,14 +543,9 @@ set search_path = ''
 set enable_seqscan = off
 as $$
 begin
-  update public.commands as command set run_at = now()
-  from public.integration_accounts as account
-  where account.workspace_id = new.id
-    and command.integration_account_id = account.id
-    and command.status = 'pending'
-    and command.wait_code is not null
-    and command.wait_code not in ('scheduled', 'retry')
-    and command.run_at > now();
+  perform whatsapp_private.look_again(account.id)
+  from public.integration_accounts as account where account.workspace_id = new.id
+  order by account.id;
   return null;
 end
 $$;

@@ -107,8 +107,8 @@ class Commands(RuleBasedStateMachine):
 
     @rule(chat=st.sampled_from(CHATS), is_scheduled=st.booleans())
     def send(self, chat: str, is_scheduled: bool) -> None:
-        more = {"run_at": datetime.now(UTC) + timedelta(hours=1)} if is_scheduled else {}
-        command = self.team.send(self.account, chat, **more)
+        run_at = datetime.now(UTC) + timedelta(hours=1 if is_scheduled else -1)
+        command = self.team.send(self.account, chat, run_at=run_at)
         self.model[command["id"]] = Expected(chat, len(self.model), not is_scheduled, is_scheduled)
 
     @rule()

@@ -46,12 +46,12 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
-def writes(bridge: Bridge, account: uuid.UUID, phone: str, **more: object) -> None:
+def writes(bridge: Bridge, account: uuid.UUID, phone: str, at: datetime | None = None) -> None:
     """Somebody writes to the account."""
-    at = str(more.pop("at", now().isoformat()))
-    bridge.record(
-        account, message(f"IN{uuid.uuid4().hex[:8]}", person(phone.lstrip("+")), at=at, **more)
+    event = message(
+        f"IN{uuid.uuid4().hex[:8]}", person(phone.lstrip("+")), at=(at or now()).isoformat()
     )
+    bridge.record(account, event)
 
 
 def done(bridge: Bridge, account: uuid.UUID, command: Row) -> None:
@@ -271,8 +271,8 @@ def test_somebody_who_wrote_long_ago_is_cold_and_no_new_chat(
     world: World, team: Team, bridge: Bridge
 ) -> None:
     account = running(world, team, bridge, warm_days=7, new_chats_per_day=0)
-    writes(bridge, account, ANA, at=(now() - timedelta(days=6, hours=23)).isoformat())
-    writes(bridge, account, BIA, at=(now() - timedelta(days=7, hours=1)).isoformat())
+    writes(bridge, account, ANA, at=now() - timedelta(days=6, hours=23))
+    writes(bridge, account, BIA, at=now() - timedelta(days=7, hours=1))
     team.send(account, ANA)
     team.send(account, BIA)
     assert [row_of(world, row)["paced_as"] for row in bridge.claim()] == ["warm", "cold"]
@@ -571,7 +571,7 @@ def opt_out(team: Team, phone: str) -> None:
 
 def test_who_opted_out_is_not_written_to(world: World, team: Team, bridge: Bridge) -> None:
     account = running(world, team, bridge, new_chats_per_day=1)
-    writes(bridge, account, ANA, at=(now() - timedelta(minutes=5)).isoformat())
+    writes(bridge, account, ANA, at=now() - timedelta(minutes=5))
     opt_out(team, ANA)
     command, other = team.send(account, ANA), team.send(account, BIA)
     assert claim_ids(bridge) == [other["id"]]
@@ -621,7 +621,7 @@ def test_members_see_the_budget_and_why_the_next_message_waits(
     bridge.claim()
     row = pacing(team.viewer.rows(see))
     assert (row["messages_left_this_minute"], row["new_chats_left_today"]) == (9, 0)
-    assert row["cold_messages_left_today"] == UNPACED["messages_per_day"] - 1  # type: ignore[operator]
+    assert row["cold_messages_left_today"] == UNPACED["messages_per_day"] - 1
     assert (row["cold_waits_code"], row["next_wait_code"], row["next_command_id"]) == (
         "new_chats_per_day",
         "new_chats_per_day",
