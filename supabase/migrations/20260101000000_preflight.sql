@@ -54,7 +54,7 @@ begin
     where function.pronamespace = 'public'::regnamespace
       and function.proname in (
         'whatsapp_workspaces_of_caller', 'whatsapp_create_workspace', 'whatsapp_command_problem',
-        'whatsapp_prune_events', 'whatsapp_account_pace',
+        'whatsapp_prune_events', 'whatsapp_account_pace', 'whatsapp_delete_account',
         'bridge_register_worker', 'bridge_heartbeat', 'bridge_hold_leases',
         'bridge_release_leases', 'bridge_claim_commands', 'bridge_finish_command',
         'bridge_settle_commands', 'bridge_update_account', 'bridge_load_session',

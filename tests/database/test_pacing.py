@@ -668,6 +668,20 @@ def test_claims_at_once_never_exceed_the_budget(world: World, team: Team, bridge
     assert len(claimed) == len(set(claimed)) == 7
 
 
+def test_a_claim_waits_for_nobody_and_counts_what_another_is_about_to_take(
+    world: World, team: Team, bridge: Bridge
+) -> None:
+    account = running(world, team, bridge, messages_per_minute=2)
+    for n in range(2):
+        team.send(account, number(n))
+    with world.project.connect_api() as connection, connection.transaction():
+        assert len(bridge.on(connection).claim()) == 2
+        urgent = [team.send(account, number(n), priority=9) for n in (7, 8)]
+        assert bridge.claim() == []
+    assert bridge.claim() == []
+    assert {wait_of(world, command) for command in urgent} == {"messages_per_minute"}
+
+
 def test_a_host_that_takes_over_finds_the_budget_as_it_was_left(
     world: World, team: Team, bridge: Bridge
 ) -> None:

@@ -105,6 +105,7 @@ def test_functions_with_the_rights_of_their_owner_are_few_and_known(world: World
         "whatsapp_account_pace",
         "whatsapp_command_problem",
         "whatsapp_create_workspace",
+        "whatsapp_delete_account",
         "whatsapp_workspaces_of_caller",
     ]
 

@@ -17,7 +17,7 @@ from bridge.commands.governor import MAX_ATTEMPTS
 from bridge.engine.host import PairByCode, PairByQr
 from bridge.errors import CommandError, LeaseLost
 from bridge.ids import AccountId, CommandId, Jid, LeaseEpoch, WhatsAppMessageId
-from bridge.orders import MarkRead, Outgoing, Request, Text
+from bridge.orders import MarkRead, Outgoing, Request, ShowTyping, Text
 from bridge.states import AccountStatus
 from bridge.supabase.rpc import (
     Attempt,
@@ -219,6 +219,23 @@ async def test_mark_read_tells_whatsapp_and_then_the_database() -> None:
         ("ask", MarkRead(chat=CHAT, sender=CHAT, ids=[WhatsAppMessageId("M")], at=ANY))
     ]
     assert (rpc.recorded[0]["kind"], rpc.recorded[0]["type"]) == ("receipt", "read_self")
+
+
+async def test_an_account_that_shows_typing_does_so_before_each_send_and_no_other_command(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("bridge.commands.governor.typing_s", lambda _order: 0.0)
+    account = FakeAccount()
+    account.settings = MappingProxyType({"simulate_typing": True})
+    await Executor(FakeRpc(), FakeAccounts(account)).execute(claimed("send", TEXT))
+    assert account.calls == [
+        ("ask", ShowTyping(chat=CHAT, state="composing")),
+        ("send", CHAT, Text(text="oi"), 1),
+    ]
+    account.calls.clear()
+    silent = TEXT | {"simulate_typing": False}
+    await Executor(FakeRpc(), FakeAccounts(account)).execute(claimed("send", silent))
+    assert [call[0] for call in account.calls] == ["send"]
 
 
 @pytest.mark.parametrize(
