@@ -338,14 +338,15 @@ as $$
 declare
   finished public.commands;
   -- what did not leave because of a time-lock waits for its end, and was no try
-  is_timelocked constant boolean := coalesce(p_status = 'failed' and p_error_code = 'reachout_timelock', false);
+  is_timelocked constant boolean := coalesce(p_status = 'failed' and p_error_code = 'reachout_timelock', false)
+    and exists (select from public.commands where id = p_command and type = 'send');
   was_no_try constant boolean := is_timelocked or (p_status = 'pending' and not coalesce(p_counts, true));
 begin
   if p_status is null or p_status not in ('done', 'failed', 'unknown', 'pending') then
     raise exception 'A command ends as done, failed, unknown or pending.' using errcode = '22023';
   end if;
   update public.commands as command
-  set status = case when is_timelocked and command.type = 'send' then 'pending' else p_status end,
+  set status = case when is_timelocked then 'pending' else p_status end,
     result = p_result,
     error_code = p_error_code,
     error_message = p_error_message,
@@ -355,14 +356,12 @@ begin
       else command.run_at
     end,
     wait_code = case
-      when is_timelocked and command.type = 'send' then 'reachout_timelock' when p_status = 'pending' then 'retry'
+      when is_timelocked then 'reachout_timelock' when p_status = 'pending' then 'retry'
     end,
     attempts = command.attempts - was_no_try::integer,
     started_at = case when not was_no_try then command.started_at end,
     paced_as = case when not was_no_try then command.paced_as end,
-    finished_at = case
-      when p_status <> 'pending' and not (is_timelocked and command.type = 'send') then clock_timestamp()
-    end
+    finished_at = case when p_status <> 'pending' and not is_timelocked then clock_timestamp() end
   where command.id = p_command
     and command.integration_account_id = p_account
     and command.status = 'running'
