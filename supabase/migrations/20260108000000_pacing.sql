@@ -324,7 +324,7 @@ $$;
 comment on function whatsapp_private.keep_waiting(uuid, text[], boolean, text, timestamptz, integer) is
   'Sends that wait (and, if asked, those in the line) wait longer, each told once.';
 
-create function whatsapp_private.apply_pace(p_account uuid, p_pace record) returns void
+create function whatsapp_private.apply_pace(p_account uuid, p_pace record, p_most_told integer) returns void
 language plpgsql
 set search_path = ''
 as $$
@@ -332,7 +332,7 @@ declare
   back text[] := whatsapp_private.pacing_codes();
 begin
   if p_pace.all_code is not null then
-    perform whatsapp_private.keep_waiting(p_account, back, true, p_pace.all_code, p_pace.all_until, 1000);
+    perform whatsapp_private.keep_waiting(p_account, back, true, p_pace.all_code, p_pace.all_until, p_most_told);
     return;
   elsif p_pace.minute_left <= 0 then
     -- only who comes next is told: the others move up within the minute
@@ -340,32 +340,37 @@ begin
     return;
   end if;
   if p_pace.cold_code is not null then
-    perform whatsapp_private.keep_waiting(p_account, whatsapp_private.cold_codes(), false, p_pace.cold_code, p_pace.cold_until, 1000);
+    perform whatsapp_private.keep_waiting(
+      p_account, whatsapp_private.cold_codes(), false, p_pace.cold_code, p_pace.cold_until, p_most_told
+    );
     back := array(select unnest(back) except select unnest(whatsapp_private.cold_codes()));
   elsif p_pace.cold_left <= 0 then
     perform whatsapp_private.keep_waiting(
-      p_account, whatsapp_private.cold_codes(), false, 'messages_per_day', p_pace.cold_left_until, 1000
+      p_account, whatsapp_private.cold_codes(), false, 'messages_per_day', p_pace.cold_left_until, p_most_told
     );
     back := array(select unnest(back) except select unnest(whatsapp_private.cold_codes()));
   else
     if p_pace.new_left <= 0 then
       perform whatsapp_private.keep_waiting(
-        p_account, '{new_chats_per_day}', false, 'new_chats_per_day', p_pace.new_left_until, 1000
+        p_account, '{new_chats_per_day}', false, 'new_chats_per_day', p_pace.new_left_until, p_most_told
       );
       back := array_remove(back, 'new_chats_per_day');
     end if;
     if p_pace.timelock_until is not null then
       perform whatsapp_private.keep_waiting(
-        p_account, '{reachout_timelock}', false, 'reachout_timelock', p_pace.timelock_until, 1000
+        p_account, '{reachout_timelock}', false, 'reachout_timelock', p_pace.timelock_until, p_most_told
       );
       back := array_remove(back, 'reachout_timelock');
+    end if;
+    if p_pace.gap_until is not null then
+      back := array_remove(back, 'cold_gap');
     end if;
   end if;
   -- no more than may go now, and a few that turn out to wait for something else
   perform whatsapp_private.return_to_line(p_account, back, p_pace.minute_left + 20);
 end
 $$;
-comment on function whatsapp_private.apply_pace(uuid, record) is
+comment on function whatsapp_private.apply_pace(uuid, record, integer) is
   'Before the line is looked at: who waited and may go is in it again, who may not is told until when.';
 
 create function whatsapp_private.refuse_opted_out(p_commands uuid[]) returns void
