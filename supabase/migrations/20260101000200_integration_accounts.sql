@@ -97,7 +97,8 @@ comment on column public.integration_accounts.settings is
   '"to": "08:00", "for": "cold" or "all"} (default null), time_zone (default "America/Sao_Paulo"), simulate_typing (default false), '
   'pause_after_failures, 0 to 20 of the last 20 (default 10, 0 = never), pause_minutes, 1 to 10080 (default 60), '
   'timelock_hours, 1 to 720 (default 12). receive_status_updates, receive_newsletters: whether posts of people''s '
-  'status and of channels become conversations (default false). media_limits: the largest files, in bytes, as image_bytes (default 16777216), '
+  'status and of channels become conversations (default false). receive_typing: whether who types is told on the private channel wa:<id>; '
+  'the account looks online then, and its phone stops ringing (default false; from the next connection on). media_limits: the largest files, in bytes, as image_bytes (default 16777216), '
   'video_bytes (104857600), audio_bytes (16777216), document_bytes (104857600), sticker_bytes (1048576).';
 comment on column public.integration_accounts.created_by is
   'The user who inserted it; counts towards the limit of accounts per user.';
@@ -112,7 +113,8 @@ as $$
     "messages_per_minute": 20, "messages_per_day": 1000, "new_chats_per_day": 50, "cold_gap_s": 3,
     "warm_days": 30, "warm_up_days": 14, "quiet_hours": null, "time_zone": "America/Sao_Paulo",
     "simulate_typing": false, "pause_after_failures": 10, "pause_minutes": 60, "timelock_hours": 12,
-    "receive_status_updates": false, "receive_newsletters": false}'::jsonb || p_settings
+    "receive_status_updates": false, "receive_newsletters": false,
+    "receive_typing": false}'::jsonb || p_settings
 $$;
 comment on function whatsapp_private.settings_with_defaults(jsonb) is
   'The settings of an account as they apply: what is given, and defaults for the rest.';
@@ -253,6 +255,9 @@ as $$
           when 'receive_newsletters' then case
             when jsonb_typeof(setting.value) <> 'boolean'
             then 'settings.receive_newsletters must be true or false.' end
+          when 'receive_typing' then case
+            when jsonb_typeof(setting.value) <> 'boolean'
+            then 'settings.receive_typing must be true or false.' end
           when 'media_limits' then whatsapp_private.media_limits_problem(setting.value)
           else 'settings has a key that is not known: ' || quote_literal(left(setting.key, 40)) || '.'
         end

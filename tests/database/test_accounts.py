@@ -105,6 +105,7 @@ def test_settings_have_documented_defaults(world: World, team: Team, bridge: Bri
         "timelock_hours": 12,
         "receive_status_updates": False,
         "receive_newsletters": False,
+        "receive_typing": False,
     }
 
 

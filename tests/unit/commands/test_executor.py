@@ -117,6 +117,7 @@ class FakeRpc:
                 "status": status,
                 "result": result,
                 "code": error_code,
+                "message": error_message,
                 "retry_in_s": retry_in_s,
                 "counts": counts,
             }
@@ -189,6 +190,9 @@ async def test_history_is_what_the_phone_sent_when_it_was_linked(
     rpc.sync_status = sync_status
     ended = await end_of(claimed("sync_history", {"days": days}), rpc=rpc)
     assert (ended["status"], ended["code"]) == (status, code)
+    if code == "history_not_available":
+        for word in ("only when it is linked", "history_days", "log out", "link the phone again"):
+            assert word in ended["message"]
 
 
 @pytest.mark.parametrize("type_", ["disconnect", "logout"])
