@@ -6,7 +6,6 @@ This is one of the two places where any exception is caught: whatever happens, o
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
 from typing import Any
 
 from loguru import logger
@@ -177,7 +176,7 @@ class Executor:
             reader=person_of(Person(phone_jid=own)),
             ids=[message.whatsapp_message_id for message in unread],
             type="read_self",
-            at=datetime.now(UTC).isoformat(),
+            at="now",  # by the clock of the database
         )
         await until_available(
             lambda: self._rpc.record_events(

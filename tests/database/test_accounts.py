@@ -268,3 +268,14 @@ class TestDeletion:
         assert team.admin.value(delete, account) is True
         assert world.all("select * from integration_accounts") == []
         assert world.all("select * from messages") == world.all("select * from commands") == []
+
+
+def test_a_time_from_now_on_is_by_the_clock_of_the_database(
+    world: World, team: Team, bridge: Bridge
+) -> None:
+    account = world.add_running_account(team, bridge)
+    bridge.update(account, retry_at={"in_s": 90}, last_qr=None)
+    row = world.one("select retry_at - now() as ahead from integration_accounts")
+    assert 80 < row["ahead"].total_seconds() <= 90
+    with pytest.raises(errors.InvalidParameterValue):
+        bridge.update(account, retry_at={"in_s": "soon"})
