@@ -178,7 +178,11 @@ async def through_rows(
     linked: list[float] = []
     account, number = "", ""
     for index in range(links):
-        row = {"workspace_id": workspace, "nome": f"Bench {index}"}
+        row = {
+            "workspace_id": workspace,
+            "nome": f"Bench {index}",
+            "settings": {"messages_per_minute": 600},
+        }
         inserted = await client.table("integration_accounts").insert(row).execute()
         account = rows_of(inserted)[0]["id"]
         number = await phones.new("Shop")

@@ -101,6 +101,13 @@ class SendStarted(Struct, frozen=True, tag=True):
     command_id: CommandId
 
 
+class SendNamed(Struct, frozen=True, tag=True):
+    """The message of this command leaves under this id, now: it is about to be written."""
+
+    command_id: CommandId
+    id: WhatsAppMessageId
+
+
 class SendSucceeded(Struct, frozen=True, tag=True):
     """WhatsApp's server accepted the message of this command."""
 
@@ -201,6 +208,7 @@ SpooledEvent = (
     | MessageUndecryptable
     | ReceiptReceived
     | SendStarted
+    | SendNamed
     | SendSucceeded
     | SendFailed
     | PersonSeen

@@ -10,7 +10,7 @@ outcome is: until then it is the evidence that a message may have left.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -22,7 +22,7 @@ from loguru import logger
 
 from bridge.errors import BridgeError
 from bridge.events import Delivery
-from bridge.ids import AccountId, CommandId, Jid, LeaseEpoch, SpoolPosition
+from bridge.ids import AccountId, CommandId, Jid, LeaseEpoch, SpoolPosition, WhatsAppMessageId
 from bridge.normalise import Row, rows_of, to_json
 from bridge.normalise.groups import row_of_group
 from bridge.normalise.rows import (
@@ -80,8 +80,11 @@ class Outcomes(Protocol):
     def floor(self) -> SpoolPosition | None:
         """Nothing behind this position may be confirmed yet; None = no limit."""
 
-    def abandoned(self, position: SpoolPosition) -> list[CommandId]:
-        """Sends that started so long before `position` that they hold the spool up."""
+    def name_of(self, command: CommandId) -> WhatsAppMessageId | None:
+        """Under which id its message left, if it did."""
+
+    def abandoned(self, position: SpoolPosition) -> Mapping[CommandId, WhatsAppMessageId | None]:
+        """Sends that started so long before `position` that they hold the spool up, and names."""
 
 
 class Records(Protocol):
@@ -157,7 +160,7 @@ class Ingest:
             ruled = (_ruled(row, pumping.outcomes) for row in rows_of(delivery.event))
             rows += (row for row in ruled if row is not None)
         last = batch[-1].position
-        rows += map(_held_up, pumping.outcomes.abandoned(last))
+        rows += (_held_up(*late) for late in pumping.outcomes.abandoned(last).items())
         if any(isinstance(row, SentRow) for row in rows):
             await pumping.before_sent()
         groups = await self._write(pumping.feed, rows, pumping.batch) if rows else []
@@ -274,29 +277,43 @@ def _ruled(row: Row, outcomes: Outcomes) -> Row | None:
     """A send that ended: whether it is tried again, and which attempt that is about."""
     if not isinstance(row, CommandFinishedRow):
         return row
+    if row.status == "unknown":
+        row = msgspec.structs.replace(row, result=_named(outcomes.name_of(row.command_id)))
     attempt = outcomes.attempt_of(row.command_id)
     if attempt is None:
         # Told again after a restart. A later attempt may be under way, which this says nothing
         # about; the settling of the commands puts back what surely did not leave.
         return row if row.status != "pending" else None
-    if row.status == "pending" and attempt.retry_in_s is None:
-        return msgspec.structs.replace(row, status="failed", attempt=attempt.number)
-    return msgspec.structs.replace(row, attempt=attempt.number, retry_in_s=attempt.retry_in_s)
+    if row.status != "pending":
+        return msgspec.structs.replace(row, claim=attempt.claim)
+    retry = attempt.again(row.error_code or "")
+    if retry is None:
+        return msgspec.structs.replace(row, status="failed", claim=attempt.claim)
+    return msgspec.structs.replace(
+        row, claim=attempt.claim, retry_in_s=retry.after_s, counts=retry.counts
+    )
 
 
 def _unrecorded(row: SentRow) -> CommandFinishedRow:
     return CommandFinishedRow(
         command_id=row.command_id,
         status="unknown",
+        result=_named(row.whatsapp_message_id),
         error_code="outcome_unknown",
         error_message="WhatsApp took the message, but that could not be recorded.",
     )
 
 
-def _held_up(command: CommandId) -> CommandFinishedRow:
+def _named(name: WhatsAppMessageId | None) -> dict[str, Any] | None:
+    """By which a receipt may settle it later."""
+    return {"whatsapp_message_id": name} if name is not None else None
+
+
+def _held_up(command: CommandId, name: WhatsAppMessageId | None) -> CommandFinishedRow:
     return CommandFinishedRow(
         command_id=command,
         status="unknown",
+        result=_named(name),
         error_code="outcome_unknown",
         error_message="WhatsApp did not say in time whether the message was sent.",
     )

@@ -385,7 +385,8 @@ class Account:
     async def _give_up_sends(self) -> None:
         """Without a session nobody will hear of these: they may have left."""
         for command in {*self._ledger.started(), *self._ledger.unstarted()}:
-            await finish_send(self._around.rpc, self.id, self.epoch, command, "unknown")
+            name = self._ledger.name_of(command)
+            await finish_send(self._around.rpc, self.id, self.epoch, command, "unknown", name)
             self._ledger.take_back(command)
 
 

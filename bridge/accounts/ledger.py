@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 
 import anyio
 
-from bridge.events import Delivery, SendFailed, SendStarted, SendSucceeded
-from bridge.ids import CommandId, SpoolPosition
+from bridge.events import Delivery, SendFailed, SendNamed, SendStarted, SendSucceeded
+from bridge.ids import CommandId, SpoolPosition, WhatsAppMessageId
 from bridge.supabase.rpc import Attempt
 
 # The engine delivers at most so many events ahead of the last confirmed one (its window is 512).
@@ -39,6 +39,7 @@ class SendLedger:
     def __init__(self) -> None:
         self._handed_over: dict[CommandId, HandedOver] = {}
         self._started: dict[CommandId, SpoolPosition] = {}
+        self._names: dict[CommandId, WhatsAppMessageId] = {}
 
     def hand_over(self, command: CommandId, attempt: Attempt) -> HandedOver:
         """The engine is about to get this send."""
@@ -49,6 +50,7 @@ class SendLedger:
     def take_back(self, command: CommandId) -> None:
         """The engine did not take it: whoever handed it over finishes the command."""
         self._started.pop(command, None)
+        self._names.pop(command, None)
         entry = self._handed_over.pop(command, None)
         if entry is not None:
             entry.settled.set()
@@ -57,6 +59,13 @@ class SendLedger:
         """A delivery was read, in order."""
         if isinstance(delivery.event, SendStarted):
             self._started[delivery.event.command_id] = delivery.position
+            self._names.pop(delivery.event.command_id, None)  # of an earlier attempt
+        elif isinstance(delivery.event, SendNamed):
+            self._names[delivery.event.command_id] = delivery.event.id
+
+    def name_of(self, command: CommandId) -> WhatsAppMessageId | None:
+        """Under which id its message left, if it did."""
+        return self._names.get(command)
 
     def attempt_of(self, command: CommandId) -> Attempt | None:
         """The attempt that was handed over here; None if it was an earlier process's."""
@@ -73,13 +82,16 @@ class SendLedger:
         """The position before the oldest started send; the spool keeps what comes after it."""
         return SpoolPosition(min(self._started.values()) - 1) if self._started else None
 
-    def abandoned(self, position: SpoolPosition) -> list[CommandId]:
-        """Started sends that are so far behind that they hold the spool up; not asked for again."""
-        late = [
-            command
+    def abandoned(self, position: SpoolPosition) -> dict[CommandId, WhatsAppMessageId | None]:
+        """Started sends that are so far behind that they hold the spool up, with their names.
+
+        They are not asked for again.
+        """
+        late = {
+            command: self.name_of(command)
             for command, started in self._started.items()
             if position - started >= HELD_UP_AFTER
-        ]
+        }
         for command in late:
             self.take_back(command)
         return late

@@ -459,7 +459,8 @@ class LiveSession:
         self._around.ring()
 
     async def _finish(self, command: CommandId, status: Literal["unknown", "pending"]) -> None:
-        await finish_send(self._around.rpc, self._account, self._epoch, command, status)
+        name = self._ledger.name_of(command)
+        await finish_send(self._around.rpc, self._account, self._epoch, command, status, name)
         self._ledger.take_back(command)
 
     async def _put_away(self, session: Session, ended: Ended) -> None:

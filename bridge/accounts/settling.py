@@ -6,7 +6,7 @@ from typing import Any, Literal, Protocol
 
 from loguru import logger
 
-from bridge.ids import AccountId, CommandId, LeaseEpoch
+from bridge.ids import AccountId, CommandId, LeaseEpoch, WhatsAppMessageId
 from bridge.supabase.patience import until_available
 from bridge.supabase.rpc import Finish, Settled
 
@@ -30,7 +30,8 @@ class SettlesCommands(Protocol):
         error_code: str | None = None,
         error_message: str | None = None,
         retry_in_s: float | None = None,
-        attempt: int | None = None,
+        claim: int | None = None,
+        counts: bool = True,
     ) -> bool:
         """End one command, or put it back."""
 
@@ -56,8 +57,12 @@ async def finish_send(
     epoch: LeaseEpoch,
     command: CommandId,
     status: Literal["unknown", "pending"],
+    name: WhatsAppMessageId | None = None,
 ) -> None:
-    """End a send whose outcome will not come: `unknown` if it may have left, else `pending`."""
+    """End a send whose outcome will not come: `unknown` if it may have left, else `pending`.
+
+    Under its name a receipt may settle it later.
+    """
     unknown = status == "unknown"
     await until_available(
         lambda: rpc.finish_command(
@@ -65,6 +70,7 @@ async def finish_send(
             epoch,
             command,
             "unknown" if unknown else "pending",
+            result={"whatsapp_message_id": name} if unknown and name else None,
             error_code="outcome_unknown" if unknown else None,
             error_message=(
                 "The bridge stopped while this was being sent: it may have arrived or not."
@@ -72,6 +78,7 @@ async def finish_send(
                 else None
             ),
             retry_in_s=None if unknown else 0.0,
+            counts=unknown,
         ),
         what="finish command",
     )

@@ -89,7 +89,7 @@ class Claimer:
                         logger.warning("Commands could not be claimed", reason=fault.sentence)
                 else:
                     backoff.reset()
-                if not rung and any(command.attempts == 1 for command in claimed):
+                if not rung and not all(command.waited for command in claimed):
                     self._missed()
                 for command in claimed:
                     self._free -= 1

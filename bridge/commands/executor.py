@@ -6,13 +6,12 @@ This is one of the two places where any exception is caught: whatever happens, o
 from __future__ import annotations
 
 import time
-from contextlib import suppress
 from typing import Any
 
-import anyio
 from loguru import logger
 
 from bridge.commands.asking import Asker, OutcomeUnknown, Pictures
+from bridge.commands.governor import attempt_of, retry_of, seem_to_type, types_first
 from bridge.commands.history import sync_history
 from bridge.commands.payloads import (
     ConnectPayload,
@@ -31,20 +30,11 @@ from bridge.events import Person
 from bridge.ids import Jid, WhatsAppMessageId
 from bridge.normalise.identity import chat_of, peer_of, person_of
 from bridge.normalise.rows import ReceiptRow, to_json
-from bridge.orders import MarkRead, Media, Outgoing, ShowTyping, Text
+from bridge.orders import MarkRead
 from bridge.supabase.patience import until_available
-from bridge.supabase.rpc import Attempt, ClaimedCommand, Finish
+from bridge.supabase.rpc import ClaimedCommand, Finish, Retry
 
-MAX_ATTEMPTS = 5
-FIRST_RETRY_S = 2.0
-MOST_RETRY_S = 120.0
-# While an account connects, its commands wait; that costs them no attempt.
-CONNECTING_RETRY_S = 1.0
 FIND_ACCOUNT_S = 5.0
-
-LEAST_TYPING_S = 1.0
-MOST_TYPING_S = 8.0
-CHARS_A_SECOND = 12.0
 
 
 class AccountGone(CommandError):
@@ -154,10 +144,9 @@ class Executor:
         if command.chat_jid is None:
             raise CommandError("The database did not say where to.", code="recipient_unknown")
         order = await self._composer.compose(account, command)
-        if command.payload.get("simulate_typing") is True:
-            await _seem_to_type(account, command.chat_jid, order)
-        attempt = Attempt(command.attempts, _retry_in_s(command.attempts))
-        await account.send(command.id, command.chat_jid, order, attempt)
+        if command.type == "send" and types_first(command.payload, account.settings):
+            await seem_to_type(account, command.chat_jid, order)
+        await account.send(command.id, command.chat_jid, order, attempt_of(command))
 
     async def _mark_read(
         self, account: AccountPort, command: ClaimedCommand, payload: MarkReadPayload
@@ -198,22 +187,19 @@ class Executor:
         return {"marked": len(unread)}
 
     async def _fail(self, command: ClaimedCommand, fault: CommandError) -> None:
-        retry_in_s: float | None = None
         if isinstance(fault, OutcomeUnknown):
             await self._finish(
                 command, "unknown", error_code=fault.code, error_message=fault.sentence
             )
             return
-        if fault.retryable:
-            waits = fault.code in ("not_connected", "account_gone", "session_over")
-            retry_in_s = CONNECTING_RETRY_S if waits else _retry_in_s(command.attempts)
-        logger.info("A command did not succeed", code=fault.code, again=retry_in_s is not None)
+        retry = retry_of(fault.code, command.attempts) if fault.retryable else None
+        logger.info("A command did not succeed", code=fault.code, again=retry is not None)
         await self._finish(
             command,
-            "failed" if retry_in_s is None else "pending",
+            "failed" if retry is None else "pending",
             error_code=fault.code,
             error_message=fault.sentence,
-            retry_in_s=retry_in_s,
+            retry=retry,
         )
 
     async def _finish(
@@ -224,7 +210,7 @@ class Executor:
         result: Any = None,
         error_code: str | None = None,
         error_message: str | None = None,
-        retry_in_s: float | None = None,
+        retry: Retry | None = None,
     ) -> None:
         await until_available(
             lambda: self._rpc.finish_command(
@@ -235,25 +221,9 @@ class Executor:
                 result=result,
                 error_code=error_code,
                 error_message=error_message,
-                retry_in_s=retry_in_s,
-                attempt=command.attempts,
+                retry_in_s=None if retry is None else retry.after_s,
+                claim=command.claims,
+                counts=retry is None or retry.counts,
             ),
             what="finish command",
         )
-
-
-async def _seem_to_type(account: AccountPort, chat: Jid, order: Outgoing) -> None:
-    """Show the other person that somebody types (or speaks), as long as a fast person would."""
-    speaks = isinstance(order, Media) and order.voice_note
-    chars = len(order.text) if isinstance(order, Text) else 0
-    seconds = min(MOST_TYPING_S, max(LEAST_TYPING_S, chars / CHARS_A_SECOND))
-    with suppress(CommandError):  # not worth failing a message for
-        await account.ask(ShowTyping(chat=chat, state="recording" if speaks else "composing"))
-        await anyio.sleep(seconds)
-
-
-def _retry_in_s(attempts: int) -> float | None:
-    """Pause before the next attempt, growing; None after the last one."""
-    if attempts >= MAX_ATTEMPTS:
-        return None
-    return float(min(MOST_RETRY_S, FIRST_RETRY_S * 2.0 ** max(0, attempts - 1)))

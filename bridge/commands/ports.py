@@ -66,7 +66,8 @@ class ExecutorRpc(Protocol):
         error_code: str | None = None,
         error_message: str | None = None,
         retry_in_s: float | None = None,
-        attempt: int | None = None,
+        claim: int | None = None,
+        counts: bool = True,
     ) -> bool:
         """End a command, or put it back."""
 

@@ -169,7 +169,8 @@ class Connection:
             if _DIALS in entry:
                 self._maps_written()
             return
-        self._turns.look(entry)
+        if (message_id := self._turns.look(entry)) is not None:
+            self._sender.name(message_id)
         self._door = upstream.door_in(entry) or self._door
         if _LOCKED in entry:
             self._out.complain("database_locked", "SQLite waited too long for a reader.")

@@ -1,7 +1,8 @@
 """Sends one account's messages one after another, in a thread of its own, journaling outcomes.
 
 `SendStarted` is in the spool before WhatsApp sees anything, and the outcome follows. So a started
-send without an outcome, found after a crash, may have left; one that never started did not.
+send without an outcome, found after a crash, may have left; one that never started did not. Between
+them comes `SendNamed`: by its id a receipt can tell later that a message without an outcome left.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from dataclasses import dataclass
 
 from bridge.engine import outcome
 from bridge.engine.outcome import Refusal
-from bridge.events import SendStarted, SpooledEvent
-from bridge.ids import CommandId, Jid
+from bridge.events import SendNamed, SendStarted, SpooledEvent
+from bridge.ids import CommandId, Jid, WhatsAppMessageId
 from bridge.orders import Outgoing
 
 MAX_QUEUED = 1000
@@ -50,6 +51,7 @@ class Sender:
         self._spool = spool
         self._lock = threading.Lock()
         self._ended = False
+        self._in_hand: Job | None = None
         self._jobs: queue.Queue[Job | None] = queue.Queue()
         self._thread = threading.Thread(target=self._run, name="sender", daemon=True)
 
@@ -69,6 +71,12 @@ class Sender:
                 raise outcome.BUSY.error()
             self._jobs.put(job)
 
+    def name(self, message_id: WhatsAppMessageId) -> None:
+        """A message is about to be written; ours, if this is called in the thread that sends."""
+        job = self._in_hand
+        if job is not None and threading.get_ident() == self._thread.ident:
+            self._spool(SendNamed(command_id=job.command_id, id=message_id))
+
     def end(self, timeout_s: float) -> None:
         """Give back what was not begun, and wait for what was. Idempotent."""
         with self._lock:
@@ -87,7 +95,10 @@ class Sender:
                 self._spool(self._outcome(job))
 
     def _outcome(self, job: Job) -> SpooledEvent:
+        self._in_hand = job
         try:
             return self._send(job)
         except Exception:  # noqa: BLE001 - a command's barrier: the next ones must go on
             return outcome.NO_ANSWER.of(job.command_id)
+        finally:
+            self._in_hand = None

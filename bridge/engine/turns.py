@@ -13,7 +13,10 @@ Every wait is short and bounded: a sign that does not come costs time, never a m
 
 from __future__ import annotations
 
+import re
 import threading
+
+from bridge.ids import WhatsAppMessageId
 
 SEND_WAITS_S = 0.5
 DECRYPTION_WAITS_S = 5.0
@@ -22,6 +25,7 @@ DECRYPTION_WAITS_S = 5.0
 _DECRYPTS = b"Decrypting message from"
 _SENDER = b"Client/Send"
 _HEAD_BYTES = 64
+_MESSAGE_ID = re.compile(rb'<message [^>]*\bid="([0-9A-Za-z.-]{1,64})"')
 
 
 class Turns:
@@ -44,8 +48,12 @@ class Turns:
             self._sending = False
             self._changed.notify_all()
 
-    def look(self, entry: bytes) -> None:
-        """A log entry of this account: the caller's goroutine goes on when this returns."""
+    def look(self, entry: bytes) -> WhatsAppMessageId | None:
+        """A log entry of this account: the caller's goroutine goes on when this returns.
+
+        Returns:
+            The id of a message that is about to be written, if the entry shows one.
+        """
         head = entry[:_HEAD_BYTES]
         if _DECRYPTS in head:
             with self._changed:
@@ -54,7 +62,10 @@ class Turns:
         elif entry.endswith(_SENDER):
             if b"<message " in head:
                 self.end_send()
-            elif b"<receipt " in head or b'<ack class="message"' in head:
+                shown = _MESSAGE_ID.search(entry)
+                return WhatsAppMessageId(shown[1].decode()) if shown else None
+            if b"<receipt " in head or b'<ack class="message"' in head:
                 with self._changed:
                     self._decrypting = False
                     self._changed.notify_all()
+        return None

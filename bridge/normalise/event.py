@@ -14,6 +14,7 @@ from bridge.events import (
     PictureChanged,
     ReceiptReceived,
     SendFailed,
+    SendNamed,
     SendStarted,
     SendSucceeded,
     SpooledEvent,
@@ -57,7 +58,7 @@ def rows_of(event: SpooledEvent) -> list[Row]:  # noqa: C901, PLR0912 - one line
             return _message(event, unreadable, placeholder=True)
         case ReceiptReceived():
             return _receipt(event)
-        case SendStarted():
+        case SendStarted() | SendNamed():
             return []  # evidence for after a crash; the ledger of `ingest` reads it
         case SendSucceeded():
             return [

@@ -211,7 +211,8 @@ class CommandFinishedRow(Part, frozen=True, tag_field="kind", tag="command_finis
     """A command ended otherwise than by `sent`, or goes back (`pending`).
 
     Attributes:
-        attempt: only if the command runs in this attempt; None = in any.
+        claim: only if the command was not taken again since; None = in any case.
+        counts: False if it was not even tried.
     """
 
     command_id: CommandId
@@ -220,7 +221,8 @@ class CommandFinishedRow(Part, frozen=True, tag_field="kind", tag="command_finis
     error_code: str | None = None
     error_message: str | None = None
     retry_in_s: float | None = None
-    attempt: int | None = None
+    claim: int | None = None
+    counts: bool = True
 
 
 class PersonRow(Part, frozen=True, tag_field="kind", tag="person"):

@@ -6,7 +6,7 @@ here: the callers know what may wait and what may not.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, TypeVar
@@ -76,7 +76,13 @@ class Lease(Row, frozen=True):
 
 
 class ClaimedCommand(Row, frozen=True):
-    """A row of `commands` that is now this worker's to execute."""
+    """A row of `commands` that is now this worker's to execute.
+
+    Attributes:
+        attempts: how often it was tried, this time included.
+        claims: how often it was taken, this time included.
+        waited: it was not to be begun at once when it was inserted, or was put off since.
+    """
 
     id: CommandId
     account_id: AccountId
@@ -84,10 +90,24 @@ class ClaimedCommand(Row, frozen=True):
     type: str
     payload: dict[str, Any]
     attempts: int
+    claims: int
     conversation_id: str | None = None
     chat_jid: Jid | None = None
     message_id: str | None = None
     expires_at: datetime | None = None
+    waited: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """A command is done again.
+
+    Attributes:
+        counts: False if it was not even tried: the account was not there.
+    """
+
+    after_s: float
+    counts: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +115,12 @@ class Attempt:
     """One attempt at a send.
 
     Attributes:
-        number: counts from 1.
-        retry_in_s: when to try again if it surely did not leave; None = it was the last one.
+        claim: how often the command had been taken by then; it tells a late answer from a new one.
+        again: whether it is tried again after a fault of that code, when it surely did not leave.
     """
 
-    number: int
-    retry_in_s: float | None
+    claim: int
+    again: Callable[[str], Retry | None]
 
 
 class Delta(Row, frozen=True):
@@ -327,9 +347,10 @@ class BridgeRpc:
         error_code: str | None = None,
         error_message: str | None = None,
         retry_in_s: float | None = None,
-        attempt: int | None = None,
+        claim: int | None = None,
+        counts: bool = True,
     ) -> bool:
-        """End a command, or put it back; False if it does not run, or in another attempt."""
+        """End a command, or put it back; False if it does not run, or was taken again meanwhile."""
         arguments = self._fenced(account, epoch) | {
             "p_command": command,
             "p_status": status,
@@ -337,7 +358,8 @@ class BridgeRpc:
             "p_error_code": error_code,
             "p_error_message": error_message,
             "p_retry_in_s": retry_in_s,
-            "p_attempt": attempt,
+            "p_claim": claim,
+            "p_counts": counts,
         }
         return await self._call("bridge_finish_command", arguments, bool)
 

@@ -46,7 +46,7 @@ begin
         'workspaces', 'workspace_members', 'integration_accounts', 'whatsapp_baileys_sessions',
         'whatsapp_baileys_auth_deltas', 'leads', 'conversations', 'commands', 'messages',
         'attachments', 'message_receipts', 'message_reactions', 'poll_votes', 'whatsapp_baileys_events',
-        'bridge_workers', 'group_participants', 'group_people'
+        'bridge_workers', 'group_participants', 'group_people', 'whatsapp_account_pacing'
       )
     union
     select 'function public.' || function.proname
@@ -54,7 +54,7 @@ begin
     where function.pronamespace = 'public'::regnamespace
       and function.proname in (
         'whatsapp_workspaces_of_caller', 'whatsapp_create_workspace', 'whatsapp_command_problem',
-        'whatsapp_prune_events',
+        'whatsapp_prune_events', 'whatsapp_account_pace', 'whatsapp_delete_account',
         'bridge_register_worker', 'bridge_heartbeat', 'bridge_hold_leases',
         'bridge_release_leases', 'bridge_claim_commands', 'bridge_finish_command',
         'bridge_settle_commands', 'bridge_update_account', 'bridge_load_session',

@@ -4,12 +4,15 @@ create table public.workspaces (
   id uuid primary key default gen_random_uuid(),
   nome text not null
     constraint workspaces_nome_has_1_to_200_characters check (char_length(btrim(nome)) > 0 and char_length(nome) <= 200),
+  sending_paused boolean not null default false,
   created_at timestamptz not null default now(),
   updated_at timestamptz not null default now()
 );
 comment on table public.workspaces is 'A tenant: the team that shares accounts, contacts and conversations.';
 comment on column public.workspaces.id is 'Identifier.';
 comment on column public.workspaces.nome is 'Name shown to people.';
+comment on column public.workspaces.sending_paused is
+  'The kill switch of the whole workspace: while it is on, no send of its accounts leaves. Editable by admins.';
 comment on column public.workspaces.created_at is 'When the workspace was created.';
 comment on column public.workspaces.updated_at is 'When a column last changed.';
 
@@ -117,7 +120,7 @@ revoke all on all functions in schema whatsapp_private from public, anon, authen
 grant execute on all functions in schema whatsapp_private to service_role;
 
 revoke all on public.workspaces, public.workspace_members from public, anon, authenticated, service_role;
-grant select, delete, update (nome) on public.workspaces to authenticated;
+grant select, delete, update (nome, sending_paused) on public.workspaces to authenticated;
 grant select, delete, insert (workspace_id, user_id, role), update (role) on public.workspace_members to authenticated;
 grant select, insert, update, delete on public.workspaces, public.workspace_members to service_role;
 
@@ -127,7 +130,7 @@ alter table public.workspace_members enable row level security;
 create policy "members read their workspaces" on public.workspaces
   for select to authenticated
   using (id in (select public.whatsapp_workspaces_of_caller('viewer')));
-create policy "admins rename their workspaces" on public.workspaces
+create policy "admins rename and pause their workspaces" on public.workspaces
   for update to authenticated
   using (id in (select public.whatsapp_workspaces_of_caller('admin')))
   with check (id in (select public.whatsapp_workspaces_of_caller('admin')));

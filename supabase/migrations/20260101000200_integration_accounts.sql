@@ -34,6 +34,13 @@ create table public.integration_accounts (
   last_seen_at timestamptz,
   phone_last_seen_at timestamptz,
   timelock_until timestamptz,
+  sending_paused boolean not null default false,
+  sending_paused_until timestamptz,
+  sending_paused_reason text
+    constraint integration_accounts_sending_paused_reason_is_known check (
+      sending_paused_reason in ('rate_limited', 'too_many_failures')
+    ),
+  linked_at timestamptz,
   settings jsonb not null default '{}',
   created_by uuid default auth.uid() references auth.users (id) on delete set null,
   created_at timestamptz not null default now(),
@@ -71,13 +78,25 @@ comment on column public.integration_accounts.sync_error is
 comment on column public.integration_accounts.last_connected_at is 'When it was last logged in to WhatsApp.';
 comment on column public.integration_accounts.last_seen_at is 'When WhatsApp was last heard from.';
 comment on column public.integration_accounts.phone_last_seen_at is 'When the phone itself was last online; after about 14 days without it, WhatsApp unlinks.';
-comment on column public.integration_accounts.timelock_until is 'Until when WhatsApp refuses messages to new contacts.';
+comment on column public.integration_accounts.timelock_until is
+  'Until when WhatsApp refuses messages to new contacts, as far as the bridge can tell; cold sends wait.';
+comment on column public.integration_accounts.sending_paused is
+  'The kill switch: while it is on, no send leaves, and pending ones wait. Editable.';
+comment on column public.integration_accounts.sending_paused_until is
+  'Until when sends wait because WhatsApp warned (see sending_paused_reason), or because a member set it. Editable; null goes on.';
+comment on column public.integration_accounts.sending_paused_reason is
+  'Why the bridge set sending_paused_until: rate_limited (all sends wait) or too_many_failures (cold ones wait).';
+comment on column public.integration_accounts.linked_at is
+  'Since when this number is linked here; limits rise with its age.';
 comment on column public.integration_accounts.settings is
   'Given at insert, editable, validated. history_days: days of history to ask for, 0 to 365 (default 14). '
   'default_country_code: prefix of phone numbers without one (default "55"). '
-  'durability: "standard" (default) or "strict". messages_per_minute, 1 to 600 (default 20), '
-  'messages_per_day, 1 to 100000 (default 1000), new_chats_per_day, 0 to 10000 (default 50): the pace of sending, '
-  'validated here and not applied yet. receive_status_updates, receive_newsletters: whether posts of people''s '
+  'durability: "standard" (default) or "strict". How it sends, explained in docs/pacing.md: messages_per_minute, 1 to 600 '
+  '(default 20), messages_per_day, 1 to 100000 (default 1000), new_chats_per_day, 0 to 10000 (default 50), cold_gap_s, 0 to 600 '
+  '(default 3), warm_days, 1 to 365 (default 30), warm_up_days, 0 to 365 (default 14), quiet_hours, null or {"from": "21:00", '
+  '"to": "08:00", "for": "cold" or "all"} (default null), time_zone (default "America/Sao_Paulo"), simulate_typing (default false), '
+  'pause_after_failures, 0 to 20 of the last 20 (default 10, 0 = never), pause_minutes, 1 to 10080 (default 60), '
+  'timelock_hours, 1 to 720 (default 12). receive_status_updates, receive_newsletters: whether posts of people''s '
   'status and of channels become conversations (default false). receive_typing: whether who types is told on the private channel wa:<id>; '
   'the account looks online then, and its phone stops ringing (default false; from the next connection on). media_limits: the largest files, in bytes, as image_bytes (default 16777216), '
   'video_bytes (104857600), audio_bytes (16777216), document_bytes (104857600), sticker_bytes (1048576).';
@@ -91,7 +110,9 @@ language sql immutable
 set search_path = ''
 as $$
   select '{"history_days": 14, "default_country_code": "55", "durability": "standard",
-    "messages_per_minute": 20, "messages_per_day": 1000, "new_chats_per_day": 50,
+    "messages_per_minute": 20, "messages_per_day": 1000, "new_chats_per_day": 50, "cold_gap_s": 3,
+    "warm_days": 30, "warm_up_days": 14, "quiet_hours": null, "time_zone": "America/Sao_Paulo",
+    "simulate_typing": false, "pause_after_failures": 10, "pause_minutes": 60, "timelock_hours": 12,
     "receive_status_updates": false, "receive_newsletters": false,
     "receive_typing": false}'::jsonb || p_settings
 $$;
@@ -112,6 +133,65 @@ as $$
 $$;
 comment on function whatsapp_private.is_whole_number_between(jsonb, integer, integer) is
   'Whether a JSON value is a whole number in this range; never an error.';
+
+create function whatsapp_private.setting_problem(p_key text, p_value jsonb, p_low integer, p_high integer) returns text
+language sql immutable
+set search_path = ''
+as $$
+  select 'settings.' || p_key || ' must be a whole number from ' || p_low || ' to ' || p_high || '.'
+  where not whatsapp_private.is_whole_number_between(p_value, p_low, p_high)
+$$;
+comment on function whatsapp_private.setting_problem(text, jsonb, integer, integer) is
+  'What is wrong with a setting that is a whole number; null if nothing is.';
+
+create function whatsapp_private.is_time_zone(p_name text) returns boolean
+language plpgsql stable
+set search_path = ''
+as $$
+begin
+  -- names only: PostgreSQL would take made-up abbreviations with an offset as well
+  if p_name is null or p_name !~ '^[A-Za-z_]+(/[A-Za-z0-9_+-]+)*$' then
+    return false;
+  end if;
+  perform timestamptz '2026-01-01T00:00:00Z' at time zone p_name;
+  return true;
+exception when invalid_parameter_value then
+  return false;
+end
+$$;
+comment on function whatsapp_private.is_time_zone(text) is 'Whether there is a time zone of this name.';
+
+create function whatsapp_private.quiet_hours_problem(p_hours jsonb) returns text
+language sql immutable
+set search_path = ''
+as $$
+  select case
+    when p_hours = 'null' then null
+    when jsonb_typeof(p_hours) <> 'object' then 'settings.quiet_hours must be null or a JSON object.'
+    else coalesce(
+      (
+        select 'settings.quiet_hours has a key that is not known: ' || quote_literal(left(key, 40)) || '.'
+        from jsonb_object_keys(p_hours) as key where key not in ('from', 'to', 'for')
+        order by key limit 1
+      ),
+      (
+        select 'settings.quiet_hours.' || wanted || ' must be a time of day, for example "21:00".'
+        from unnest('{from,to}'::text[]) as wanted
+        where not coalesce(
+          jsonb_typeof(p_hours -> wanted) = 'string' and p_hours ->> wanted ~ '^([01][0-9]|2[0-3]):[0-5][0-9]$', false
+        )
+        order by wanted limit 1
+      ),
+      case
+        when p_hours ->> 'from' = p_hours ->> 'to' then 'settings.quiet_hours must begin and end at different times.'
+        when p_hours ? 'for' and p_hours -> 'for' not in ('"cold"', '"all"')
+          then 'settings.quiet_hours.for must be "cold" or "all".'
+      end
+    )
+  end
+$$;
+comment on function whatsapp_private.quiet_hours_problem(jsonb) is
+  'What is wrong with the quiet hours of an account, in one sentence; null if nothing is.';
 
 create function whatsapp_private.media_limits_problem(p_limits jsonb) returns text
 language sql immutable
@@ -138,7 +218,7 @@ comment on function whatsapp_private.media_limits_problem(jsonb) is
   'What is wrong with the limits of files in an account''s settings, in one sentence; null if nothing is.';
 
 create function whatsapp_private.account_settings_problem(p_settings jsonb) returns text
-language sql immutable
+language sql stable
 set search_path = ''
 as $$
   select case
@@ -146,24 +226,29 @@ as $$
     else (
       select min(
         case setting.key
-          when 'history_days' then case
-            when not whatsapp_private.is_whole_number_between(setting.value, 0, 365)
-            then 'settings.history_days must be a whole number from 0 to 365.' end
+          when 'history_days' then whatsapp_private.setting_problem(setting.key, setting.value, 0, 365)
           when 'default_country_code' then case
             when jsonb_typeof(setting.value) <> 'string' or (setting.value #>> '{}') !~ '^[1-9][0-9]{0,2}$'
             then 'settings.default_country_code must be a string of 1 to 3 digits, for example "55".' end
           when 'durability' then case
             when setting.value not in ('"standard"', '"strict"')
             then 'settings.durability must be "standard" or "strict".' end
-          when 'messages_per_minute' then case
-            when not whatsapp_private.is_whole_number_between(setting.value, 1, 600)
-            then 'settings.messages_per_minute must be a whole number from 1 to 600.' end
-          when 'messages_per_day' then case
-            when not whatsapp_private.is_whole_number_between(setting.value, 1, 100000)
-            then 'settings.messages_per_day must be a whole number from 1 to 100000.' end
-          when 'new_chats_per_day' then case
-            when not whatsapp_private.is_whole_number_between(setting.value, 0, 10000)
-            then 'settings.new_chats_per_day must be a whole number from 0 to 10000.' end
+          when 'messages_per_minute' then whatsapp_private.setting_problem(setting.key, setting.value, 1, 600)
+          when 'messages_per_day' then whatsapp_private.setting_problem(setting.key, setting.value, 1, 100000)
+          when 'new_chats_per_day' then whatsapp_private.setting_problem(setting.key, setting.value, 0, 10000)
+          when 'cold_gap_s' then whatsapp_private.setting_problem(setting.key, setting.value, 0, 600)
+          when 'warm_days' then whatsapp_private.setting_problem(setting.key, setting.value, 1, 365)
+          when 'warm_up_days' then whatsapp_private.setting_problem(setting.key, setting.value, 0, 365)
+          when 'pause_after_failures' then whatsapp_private.setting_problem(setting.key, setting.value, 0, 20)
+          when 'pause_minutes' then whatsapp_private.setting_problem(setting.key, setting.value, 1, 10080)
+          when 'timelock_hours' then whatsapp_private.setting_problem(setting.key, setting.value, 1, 720)
+          when 'simulate_typing' then case
+            when jsonb_typeof(setting.value) <> 'boolean'
+            then 'settings.simulate_typing must be true or false.' end
+          when 'time_zone' then case
+            when not whatsapp_private.is_time_zone(setting.value #>> '{}')
+            then 'settings.time_zone must be the name of a time zone, for example "America/Sao_Paulo".' end
+          when 'quiet_hours' then whatsapp_private.quiet_hours_problem(setting.value)
           when 'receive_status_updates' then case
             when jsonb_typeof(setting.value) <> 'boolean'
             then 'settings.receive_status_updates must be true or false.' end
@@ -225,7 +310,8 @@ revoke all on all functions in schema whatsapp_private from public, anon, authen
 grant execute on all functions in schema whatsapp_private to service_role;
 
 revoke all on public.integration_accounts from public, anon, authenticated, service_role;
-grant select, delete, insert (workspace_id, nome, settings), update (nome, settings)
+grant select, delete, insert (workspace_id, nome, settings),
+  update (nome, settings, sending_paused, sending_paused_until)
   on public.integration_accounts to authenticated;
 grant select, insert, update, delete on public.integration_accounts to service_role;
 

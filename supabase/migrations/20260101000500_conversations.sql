@@ -80,6 +80,53 @@ create trigger conversations_have_few_labels
   before insert or update of labels on public.conversations
   for each row execute function whatsapp_private.check_labels();
 
+create function whatsapp_private.is_member(p_workspace uuid, p_user uuid) returns boolean
+language sql stable
+set search_path = ''
+as $$
+  select exists (
+    select from public.workspace_members where workspace_id = p_workspace and user_id = p_user
+  )
+$$;
+comment on function whatsapp_private.is_member(uuid, uuid) is
+  'Whether somebody belongs to a workspace; replaced by a project with its own tenancy that does not mirror its members.';
+
+-- security definer: whoever assigns need not see all members
+create function whatsapp_private.check_assignee() returns trigger
+language plpgsql security definer
+set search_path = ''
+as $$
+begin
+  if not whatsapp_private.is_member(new.workspace_id, new.assigned_to) then
+    raise exception 'assigned_to must be a member of the workspace.' using errcode = '22023';
+  end if;
+  return new;
+end
+$$;
+comment on function whatsapp_private.check_assignee() is
+  'Trigger: a conversation is given to members of its workspace only.';
+create trigger conversations_are_assigned_to_members
+  before insert or update of assigned_to on public.conversations
+  for each row when (new.assigned_to is not null)
+  execute function whatsapp_private.check_assignee();
+
+-- security definer: who removes a member may not write conversations
+create function whatsapp_private.unassign_who_left() returns trigger
+language plpgsql security definer
+set search_path = ''
+as $$
+begin
+  update public.conversations set assigned_to = null
+  where assigned_to = old.user_id and workspace_id = old.workspace_id;
+  return null;
+end
+$$;
+comment on function whatsapp_private.unassign_who_left() is
+  'Trigger: who leaves a workspace works on none of its conversations any more.';
+create trigger workspace_members_leave_their_conversations
+  after delete on public.workspace_members
+  for each row execute function whatsapp_private.unassign_who_left();
+
 create function whatsapp_private.display_name(p_nome text, p_push_name text, p_business_name text, p_telefone text)
 returns text
 language sql immutable

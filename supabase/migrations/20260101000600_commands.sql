@@ -16,6 +16,18 @@ create table public.commands (
   run_at timestamptz not null default now(),
   expires_at timestamptz,
   attempts integer not null default 0,
+  claims integer not null default 0,
+  wait_code text
+    constraint commands_wait_code_is_known check (
+      wait_code in (
+        'scheduled', 'retry', 'account_paused', 'workspace_paused', 'sending_paused', 'account_blocked',
+        'messages_per_minute', 'quiet_hours', 'reachout_timelock', 'too_many_failures', 'messages_per_day',
+        'new_chats_per_day', 'cold_gap'
+      )
+    ),
+  is_cold boolean not null default false,
+  paced_as text
+    constraint commands_paced_as_is_known check (paced_as in ('warm', 'group', 'cold', 'new')),
   result jsonb,
   error_code text,
   error_message text,
@@ -36,8 +48,25 @@ create unique index commands_run_one_at_a_time_per_conversation
 create unique index commands_run_one_lifecycle_change_at_a_time
   on public.commands (integration_account_id)
   where status = 'running' and type in ('connect', 'disconnect', 'logout');
+-- The line of an account: what may go now. What waits is in an index of its own, so that a claim never
+-- reads it; and so are commands other than sends, which go while sends wait.
 create index commands_pending_in_order
-  on public.commands (integration_account_id, priority desc, created_at, id) where status = 'pending';
+  on public.commands (integration_account_id, priority desc, is_cold, created_at, id)
+  where status = 'pending' and wait_code is null;
+create index commands_pending_beside_sends
+  on public.commands (integration_account_id, priority desc, created_at, id)
+  where status = 'pending' and wait_code is null and type <> 'send';
+create index commands_waiting
+  on public.commands (integration_account_id, run_at, priority desc, created_at, id)
+  where status = 'pending' and wait_code is not null;
+-- What counts against the budgets of pacing.
+create index commands_paced_latest_first
+  on public.commands (integration_account_id, started_at desc) where paced_as is not null;
+create index commands_paced_cold_latest_first
+  on public.commands (integration_account_id, started_at desc, paced_as) where paced_as in ('group', 'cold', 'new');
+create index commands_sends_finished_latest_first
+  on public.commands (integration_account_id, finished_at desc, error_code)
+  where type = 'send' and status in ('done', 'failed');
 -- The conditions beside the status keep these from being taken for queries they are not for: to the
 -- planner, with its stale statistics of a queue, all of them look empty and equally good.
 create index commands_unfinished_of_conversation
@@ -47,8 +76,10 @@ create index commands_unfinished_lifecycle_changes
   on public.commands (integration_account_id)
   where status in ('pending', 'running') and type in ('connect', 'disconnect', 'logout');
 create index commands_running on public.commands (integration_account_id) where status = 'running';
-create index commands_overdue on public.commands (expires_at)
+create index commands_overdue on public.commands (integration_account_id, expires_at)
   where status = 'pending' and expires_at is not null;
+create index commands_unknown_by_message
+  on public.commands (integration_account_id, (result ->> 'whatsapp_message_id')) where status = 'unknown';
 create index commands_latest_first on public.commands (workspace_id, created_at desc);
 create index commands_by_conversation on public.commands (conversation_id);
 create index commands_by_target on public.commands (target_message_id) where target_message_id is not null;
@@ -76,7 +107,15 @@ comment on column public.commands.priority is 'Higher goes first, -100 to 100.';
 comment on column public.commands.run_at is 'Not before this time; at most a year ahead. Moved by retries.';
 comment on column public.commands.expires_at is
   'Not begun after this time; then it expires. Default: 24 hours after run_at.';
-comment on column public.commands.attempts is 'How often it was begun.';
+comment on column public.commands.attempts is
+  'How often it was tried; what was put back because the account was connecting does not count.';
+comment on column public.commands.claims is 'How often a bridge took it; tells a late answer from that of a later try.';
+comment on column public.commands.wait_code is
+  'Why a pending command does not go before run_at: scheduled, retry (error_code says of what), or a rule of docs/pacing.md.';
+comment on column public.commands.is_cold is
+  'send: the other side has not written lately. Goes after everything else of its priority, so that no answer waits behind a campaign.';
+comment on column public.commands.paced_as is
+  'send: as what it counted when it was begun: warm, group, cold or new (the first message of a chat).';
 comment on column public.commands.result is
   'By type. send, edit, revoke, react: {"message_id", "whatsapp_message_id", "timestamp"}. connect: {"status"}.';
 comment on column public.commands.error_code is 'Why it failed, as a stable code.';
@@ -116,4 +155,18 @@ create policy "agents cancel their own pending commands" on public.commands
   with check (
     status = 'cancelled'
     and workspace_id in (select public.whatsapp_workspaces_of_caller('agent'))
+  );
+create policy "admins cancel pending commands of nobody and of those who left" on public.commands
+  for update to authenticated
+  using (
+    status = 'pending'
+    and workspace_id in (select public.whatsapp_workspaces_of_caller('admin'))
+    and not exists (
+      select from public.workspace_members as author
+      where author.workspace_id = commands.workspace_id and author.user_id = commands.created_by
+    )
+  )
+  with check (
+    status = 'cancelled'
+    and workspace_id in (select public.whatsapp_workspaces_of_caller('admin'))
   );

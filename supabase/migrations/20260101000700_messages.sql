@@ -42,6 +42,8 @@ create unique index messages_are_recorded_once
   on public.messages (conversation_id, from_me, whatsapp_message_id);
 create unique index messages_seq_is_unique_per_account on public.messages (integration_account_id, seq);
 create index messages_in_order on public.messages (conversation_id, sent_at, seq);
+create index messages_incoming_latest_first
+  on public.messages (conversation_id, sent_at desc) where not from_me and tipo <> 'system';
 create index messages_by_sender_lead on public.messages (sender_lead_id);
 create index messages_by_command on public.messages (command_id) where command_id is not null;
 create index messages_latest_first on public.messages (workspace_id, created_at desc);

@@ -212,6 +212,10 @@ begin
   new.priority := coalesce(new.priority, 0);
   new.status := 'pending';
   new.attempts := 0;
+  new.claims := 0;
+  new.wait_code := case when new.run_at > now() then 'scheduled' end;
+  new.paced_as := null;
+  new.is_cold := false;
   new.result := null;
   new.error_code := null;
   new.error_message := null;
@@ -344,6 +348,7 @@ begin
     end if;
     new.conversation_id := conversation.id;
     new.chat_jid := conversation.chat_jid;
+    new.is_cold := not whatsapp_private.is_warm(conversation.id, account.settings);
     new.message_id := gen_random_uuid();
     select * into row_of from whatsapp_private.row_of_send(new.payload);
     with counter as (
@@ -385,9 +390,17 @@ begin
     -- not exact between two inserts at once, and need not be
     if (
       select count(*) from (
-        select from public.commands
-        where integration_account_id = account and status = 'pending'
-        limit allowed + 1
+        (
+          select from public.commands
+          where integration_account_id = account and status = 'pending' and wait_code is null
+          limit allowed + 1
+        )
+        union all
+        (
+          select from public.commands
+          where integration_account_id = account and status = 'pending' and wait_code is not null
+          limit allowed + 1
+        )
       ) as waiting
     ) > allowed then
       raise exception 'An account has at most % pending commands: wait until some are done.', allowed

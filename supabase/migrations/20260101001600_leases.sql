@@ -76,6 +76,26 @@ $$;
 comment on function public.bridge_heartbeat(uuid, jsonb) is
   'A bridge is alive and this busy. Also prunes what is too old. WB003 if it must register first.';
 
+create function whatsapp_private.has_work(p_account uuid) returns boolean
+language sql stable
+set search_path = ''
+set enable_seqscan = off
+as $$
+  select exists (
+    select from public.commands as command
+    where command.integration_account_id = p_account and command.status = 'pending' and command.wait_code is null
+  ) or exists (
+    select from public.commands as command
+    where command.integration_account_id = p_account
+      and command.status = 'pending' and command.wait_code is not null and command.run_at <= now()
+  ) or exists (
+    select from public.commands as command
+    where command.integration_account_id = p_account and command.status = 'running'
+  )
+$$;
+comment on function whatsapp_private.has_work(uuid) is
+  'Whether a command of an account may be begun now, or is under way.';
+
 create function public.bridge_hold_leases(p_worker uuid, p_capacity integer, p_lease_s integer)
 returns table (
   account_id uuid,
@@ -108,12 +128,7 @@ begin
   -- what needs nobody any more goes; the rest is renewed, in one order so that no two wait in a ring
   with mine as materialized (
     select session.id, session.lease_expires_at,
-      session.desired = 'running' or session.integration_account_id in (
-        select command.integration_account_id from public.commands as command
-        where command.status = 'pending' and command.run_at <= now()
-        union all
-        select command.integration_account_id from public.commands as command where command.status = 'running'
-      ) as is_needed
+      session.desired = 'running' or whatsapp_private.has_work(session.integration_account_id) as is_needed
     from public.whatsapp_baileys_sessions as session
     where session.lease_owner = p_worker
     order by session.id
@@ -135,14 +150,7 @@ begin
       select session.id, session.integration_account_id, coalesce(session.lease_owner, session.last_owner) as previous_owner
       from public.whatsapp_baileys_sessions as session
       where (session.lease_owner is null or session.lease_expires_at <= clock_timestamp())
-        and (
-          session.desired = 'running' or session.integration_account_id in (
-            select command.integration_account_id from public.commands as command
-            where command.status = 'pending' and command.run_at <= now()
-            union all
-            select command.integration_account_id from public.commands as command where command.status = 'running'
-          )
-        )
+        and (session.desired = 'running' or whatsapp_private.has_work(session.integration_account_id))
       -- first what ran here before: the disk may still have it
       order by session.last_owner is distinct from p_worker, session.lease_expires_at nulls last, session.id
       limit p_capacity - held

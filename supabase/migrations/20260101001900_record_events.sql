@@ -219,6 +219,11 @@ begin
     raise exception 'chat, sender, from_me, whatsapp_message_id or sent_at is missing.' using errcode = '22023';
   end if;
 
+  if is_mine then
+    perform whatsapp_private.heed_evidence(
+      p_account, p_workspace, array[p_event ->> 'whatsapp_message_id'], message_sent_at
+    );
+  end if;
   peer := whatsapp_private.peer_of(p_event);
   if not is_mine then
     if peer is not null and (peer ->> 'phone_jid' = sender ->> 'phone_jid' or peer ->> 'lid' = sender ->> 'lid') then
@@ -340,6 +345,9 @@ begin
   then
     raise exception 'type, at or chat is missing or not known.' using errcode = '22023';
   end if;
+  if not is_own then
+    perform whatsapp_private.heed_evidence(p_account, p_workspace, ids, null);
+  end if;
   if peer is not null then
     peer_lead := whatsapp_private.keep_person(p_workspace, peer);
   end if;
@@ -438,6 +446,31 @@ end
 $$;
 comment on function whatsapp_private.record_sent(uuid, uuid, jsonb) is
   'WhatsApp accepted the message of a command: the row gets its id and time, the command is done. False if there is no such command.';
+
+create function whatsapp_private.heed_evidence(p_account uuid, p_workspace uuid, p_ids text[], p_sent_at timestamptz)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  settled record;
+begin
+  for settled in
+    select command.id, command.started_at, command.result ->> 'whatsapp_message_id' as name
+    from public.commands as command
+    where command.integration_account_id = p_account
+      and command.status = 'unknown'
+      and command.result ->> 'whatsapp_message_id' = any (p_ids)
+  loop
+    perform whatsapp_private.record_sent(p_account, p_workspace, jsonb_build_object(
+      'command_id', settled.id, 'whatsapp_message_id', settled.name,
+      'sent_at', coalesce(p_sent_at, settled.started_at, now())
+    ));
+  end loop;
+end
+$$;
+comment on function whatsapp_private.heed_evidence(uuid, uuid, text[], timestamptz) is
+  'Messages with these ids are at WhatsApp: sends whose outcome was unknown, and that left under one of them, are done.';
 
 create function whatsapp_private.record_diagnostic(p_worker uuid, p_account uuid, p_workspace uuid, p_event jsonb)
 returns boolean
@@ -548,7 +581,7 @@ begin
           changed := whatsapp_private.finish_command(
             p_account, (event ->> 'command_id')::uuid, event ->> 'status', nullif(event -> 'result', 'null'),
             event ->> 'error_code', event ->> 'error_message', (event ->> 'retry_in_s')::double precision,
-            (event ->> 'attempt')::integer
+            (event ->> 'claim')::integer, coalesce((event ->> 'counts')::boolean, true)
           );
         when 'person' then
           person := whatsapp_private.keep_person(workspace, event -> 'person');

@@ -67,6 +67,7 @@ begin
     new.status := 'pending';
     new.finished_at := null;
     new.run_at := clock_timestamp() + interval '2 seconds';
+    new.wait_code := 'retry';
   end if;
   is_final := new.status not in ('pending', 'running');
 

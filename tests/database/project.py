@@ -25,6 +25,15 @@ from bridge.sandbox.postgres import running_postgres
 REPOSITORY = Path(__file__).parents[2]
 MIGRATIONS = REPOSITORY / "supabase" / "migrations"
 
+# For tests of anything but pacing, which send many messages to people who never wrote.
+UNPACED = {
+    "messages_per_minute": 600,
+    "messages_per_day": 100000,
+    "new_chats_per_day": 10000,
+    "cold_gap_s": 0,
+    "warm_up_days": 0,
+}
+
 Row = dict[str, Any]
 Connection = psycopg.Connection[Row]
 
@@ -190,7 +199,8 @@ class Bridge:
         status: str = "done",
         code: str | None = None,
         retry_in_s: float | None = None,
-        attempt: int | None = None,
+        claim: int | None = None,
+        counts: bool = True,
     ) -> bool:
         finished: bool = self.fenced(
             "bridge_finish_command",
@@ -201,7 +211,8 @@ class Bridge:
             code,
             None,
             retry_in_s,
-            attempt,
+            claim,
+            counts,
         )
         return finished
 
@@ -270,8 +281,8 @@ class World:
         return bridge
 
     def add_running_account(self, team: Team, bridge: Bridge, **settings: object) -> uuid.UUID:
-        """An account that is connected under a lease of this bridge."""
-        account = team.add_account(**settings)
+        """An account that is connected under a lease of this bridge; unpaced unless told."""
+        account = team.add_account(**(settings or UNPACED))
         self.set_desired(account, "running")
         bridge.hold()
         bridge.connect(account)
@@ -290,6 +301,26 @@ class World:
             " where integration_account_id = %s",
             [account],
         )
+
+    def pass_time(self, how_long: str) -> None:
+        """As if so much time had passed: everything that was noted moves into the past."""
+        for table, columns in {
+            "commands": ("run_at", "created_at", "started_at", "finished_at", "expires_at"),
+            "messages": ("sent_at", "created_at"),
+            "leads": ("opted_out_at",),
+        }.items():
+            moved = ", ".join(f"{column} = {column} - %(t)s::interval" for column in columns)
+            self.owner.execute(f"update {table} set {moved}", {"t": how_long})
+        # without its triggers, which would take this for somebody who changes a rule
+        with self.owner.transaction():
+            self.owner.execute("alter table integration_accounts disable trigger user")
+            self.owner.execute(
+                "update integration_accounts set timelock_until = timelock_until - %(t)s::interval,"
+                " sending_paused_until = sending_paused_until - %(t)s::interval,"
+                " linked_at = linked_at - %(t)s::interval",
+                {"t": how_long},
+            )
+            self.owner.execute("alter table integration_accounts enable trigger user")
 
     def all(self, query: str, *values: object) -> list[Row]:
         """What is really in the tables, whatever anybody may see."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
+import uuid
 
 import psycopg
 import pytest
 from psycopg import errors
 from psycopg.types.json import Jsonb
 
-from tests.database.project import Bridge, Team, World
+from tests.database.project import Bridge, Team, World, message, person
 
 ADD = "insert into integration_accounts (workspace_id, nome, settings) values (%s, %s, %s)"
 
@@ -93,6 +94,15 @@ def test_settings_have_documented_defaults(world: World, team: Team, bridge: Bri
         "messages_per_minute": 20,
         "messages_per_day": 1000,
         "new_chats_per_day": 50,
+        "cold_gap_s": 3,
+        "warm_days": 30,
+        "warm_up_days": 14,
+        "quiet_hours": None,
+        "time_zone": "America/Sao_Paulo",
+        "simulate_typing": False,
+        "pause_after_failures": 10,
+        "pause_minutes": 60,
+        "timelock_hours": 12,
         "receive_status_updates": False,
         "receive_newsletters": False,
         "receive_typing": False,
@@ -219,6 +229,45 @@ def test_the_list_for_operators_shows_four_digits_of_a_number(
     (row,) = bridge.table("bridge_list_accounts")
     assert row["numero"] == "…4321"
     assert row["lease_owner"] == bridge.worker
+
+
+class TestDeletion:
+    """An account of any size is deleted, a piece at a time."""
+
+    @pytest.fixture
+    def account(self, world: World, team: Team, bridge: Bridge) -> uuid.UUID:
+        account = world.add_running_account(team, bridge)
+        for n in range(3):
+            team.send(account, f"+551198765430{n}")
+        events = [message(f"M{n}", person("5511987654321")) for n in range(5)]
+        bridge.record(account, *events)
+        return account
+
+    def test_the_rows_go_in_pieces_and_the_account_last(
+        self, world: World, team: Team, account: uuid.UUID
+    ) -> None:
+        other = team.add_account()
+        team.send(other, "+5511987654321")
+        delete = "select whatsapp_private.delete_rows_of_account(%s, 2) as n"
+        pieces = [world.one(delete, account)["n"] for _ in range(7)]
+        assert pieces == [2, 1, 2, 2, 2, 2, 0]  # commands, then messages
+        assert team.admin.value("select whatsapp_delete_account(%s)", account) is True
+        assert [row["id"] for row in world.all("select id from integration_accounts")] == [other]
+        assert len(world.all("select * from messages")) == 1
+
+    def test_admins_alone_delete_and_of_others_nothing_is_told(
+        self, world: World, team: Team, account: uuid.UUID
+    ) -> None:
+        delete = "select whatsapp_delete_account(%s)"
+        with pytest.raises(errors.InsufficientPrivilege):
+            team.agent.value(delete, account)
+        stranger = world.add_team().owner
+        assert stranger.value(delete, account) is True  # as for an id of nobody
+        assert stranger.value(delete, uuid.uuid4()) is True
+        assert len(world.all("select * from messages")) == 8
+        assert team.admin.value(delete, account) is True
+        assert world.all("select * from integration_accounts") == []
+        assert world.all("select * from messages") == world.all("select * from commands") == []
 
 
 def test_a_time_from_now_on_is_by_the_clock_of_the_database(

@@ -8,7 +8,7 @@ import uuid
 import pytest
 from psycopg import errors
 
-from tests.database.project import Bridge, Row, Team, World, message, person
+from tests.database.project import Bridge, Row, Team, World, message, person, receipt
 
 ANA, BIA = "+5511987654321", "+5521912345678"
 
@@ -39,6 +39,8 @@ def test_a_claim_tells_what_the_bridge_needs(
         "type": "send",
         "payload": command["payload"],
         "attempts": 1,
+        "claims": 1,
+        "waited": False,
         "conversation_id": command["conversation_id"],
         "chat_jid": "5511987654321@s.whatsapp.net",
         "message_id": command["message_id"],
@@ -142,6 +144,16 @@ def test_lifecycle_commands_run_without_a_connection_one_at_a_time(
     assert ids(bridge.claim()) == [second["id"]]
 
 
+def test_the_first_claim_of_a_new_connection_may_be_for_an_account_that_rests(
+    world: World, team: Team, bridge: Bridge
+) -> None:
+    account = team.add_account()
+    command = team.command(account, "connect", {"method": "qr"})
+    bridge.hold()
+    with world.project.connect_api() as connection:  # no plan of an earlier claim
+        assert ids(bridge.on(connection).claim()) == [command["id"]]
+
+
 def test_other_commands_wait_for_the_connection(
     world: World, team: Team, bridge: Bridge, account: uuid.UUID
 ) -> None:
@@ -221,12 +233,12 @@ def test_a_late_answer_to_an_earlier_attempt_changes_nothing(
 ) -> None:
     team.send(account, ANA)
     (first,) = bridge.claim()
-    assert bridge.finish(first, "pending", attempt=1)
+    assert bridge.finish(first, "pending", claim=1)
     (second,) = bridge.claim()
-    assert not bridge.finish(first, "pending", attempt=1)
-    assert not bridge.finish(first, "failed", attempt=1)
+    assert not bridge.finish(first, "pending", claim=1)
+    assert not bridge.finish(first, "failed", claim=1)
     assert status_of(world, second) == "running"
-    assert bridge.finish(second, "failed", "gone", attempt=2)
+    assert bridge.finish(second, "failed", "gone", claim=2)
 
 
 def test_a_failed_send_fails_its_message(
@@ -366,6 +378,80 @@ def test_a_take_over_waits_for_a_claim_that_is_on_its_way(
             assert other.hold() == {}
         assert list(other.hold()) == [account]
         assert other.settle(account)["unknown"] == 1
+
+
+class TestEvidence:
+    """A send whose outcome is unknown, and that left under a known id."""
+
+    ANA = person("5511987654321")
+
+    @pytest.fixture
+    def send(self, world: World, team: Team, bridge: Bridge, account: uuid.UUID) -> Row:
+        team.send(account, ANA)
+        (claimed,) = bridge.claim()
+        return claimed
+
+    def leave_unknown(self, bridge: Bridge, send: Row) -> None:
+        bridge.record(
+            send["account_id"],
+            {
+                "kind": "command_finished",
+                "command_id": str(send["id"]),
+                "status": "unknown",
+                "result": {"whatsapp_message_id": "LEFT"},
+                "error_code": "no_answer",
+                "claim": 1,
+            },
+        )
+
+    def state(self, world: World, send: Row) -> tuple[str, str | None, str]:
+        row = world.one(
+            "select c.status, c.error_code, m.status as message_status, m.whatsapp_message_id"
+            " from commands c join messages m on m.id = c.message_id where c.id = %s",
+            send["id"],
+        )
+        assert (row["whatsapp_message_id"] == "LEFT") == (row["status"] == "done")
+        return row["status"], row["error_code"], row["message_status"]
+
+    def test_a_receipt_settles_it(self, world: World, bridge: Bridge, send: Row) -> None:
+        self.leave_unknown(bridge, send)
+        assert self.state(world, send) == ("unknown", "no_answer", "pending")
+        bridge.record(send["account_id"], receipt("delivered", ["OTHER"], self.ANA))
+        assert self.state(world, send)[0] == "unknown"
+        bridge.record(send["account_id"], receipt("delivered", ["LEFT"], self.ANA))
+        assert self.state(world, send) == ("done", None, "delivered")
+
+    def test_its_echo_from_another_device_settles_it(
+        self, world: World, bridge: Bridge, send: Row
+    ) -> None:
+        self.leave_unknown(bridge, send)
+        echo = message("LEFT", self.ANA, peer=self.ANA, from_me=True)
+        bridge.record(send["account_id"], echo)
+        assert self.state(world, send) == ("done", None, "sent")
+        assert len(world.all("select * from messages")) == 1
+
+    @pytest.mark.parametrize("evidence", ["receipt", "echo"])
+    def test_evidence_that_came_first_settles_it_at_once(
+        self, world: World, bridge: Bridge, send: Row, evidence: str
+    ) -> None:
+        bridge.record(
+            send["account_id"],
+            receipt("read", ["LEFT"], self.ANA)
+            if evidence == "receipt"
+            else message("LEFT", self.ANA, peer=self.ANA, from_me=True),
+        )
+        self.leave_unknown(bridge, send)
+        status = "read" if evidence == "receipt" else "sent"
+        assert self.state(world, send) == ("done", None, status)
+        assert len(world.all("select * from messages")) == 1
+
+    def test_evidence_of_another_account_settles_nothing(
+        self, world: World, team: Team, bridge: Bridge, send: Row
+    ) -> None:
+        self.leave_unknown(bridge, send)
+        other = world.add_running_account(team, bridge)
+        bridge.record(other, receipt("delivered", ["LEFT"], self.ANA))
+        assert self.state(world, send)[0] == "unknown"
 
 
 class TestUnreadMessages:

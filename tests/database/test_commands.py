@@ -331,6 +331,28 @@ def test_an_author_cancels_a_pending_send_with_its_message(world: World, team: T
     }
 
 
+def test_an_admin_cancels_what_somebody_who_left_had_asked_for(world: World, team: Team) -> None:
+    account = team.add_account()
+    command = team.send(account, "+5511987654321")
+    other = team.send(account, "+5511987654321", by=team.owner)
+    cancel = "update commands set status = 'cancelled' where id = %s"
+    team.owner.run("delete from workspace_members where user_id = %s", team.agent.user)
+    assert team.agent.changed(cancel, command["id"]) == 0
+    assert team.viewer.changed(cancel, command["id"]) == 0
+    assert world.add_team().owner.changed(cancel, command["id"]) == 0
+    with pytest.raises(errors.InsufficientPrivilege):
+        team.admin.run("update commands set status = 'failed' where id = %s", command["id"])
+    assert team.admin.changed(cancel, command["id"]) == 1
+    assert team.admin.changed(cancel, other["id"]) == 0
+
+
+def test_an_admin_cancels_what_no_user_had_asked_for(world: World, team: Team) -> None:
+    account = team.add_account()
+    team.send(account, "+5511987654321", by=world.service)
+    assert team.agent.changed("update commands set status = 'cancelled'") == 0
+    assert team.admin.changed("update commands set status = 'cancelled'") == 1
+
+
 def test_a_member_sets_no_other_status(team: Team) -> None:
     command = team.send(team.add_account(), "+5511987654321")
     for status in ("done", "running", "failed", "expired"):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
@@ -17,7 +19,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from tests.database.project import Bridge, Row, Team, World, sent
+from tests.database.project import REPOSITORY, Bridge, Row, Team, World, sent
 
 CHATS = ["+5511987654321", "+5521912345678"]
 FINAL = {"done", "failed", "unknown", "cancelled", "expired"}
@@ -43,16 +45,28 @@ class Expected:
 
     chat: str
     order: int
+    is_due: bool = True
+    is_scheduled: bool = False
     status: str = "pending"
     attempts: int = 0
-    is_due: bool = True
+    claims: int = 0
     epoch: int = 0
 
 
+def documented_arrows() -> set[tuple[str, str]]:
+    """The arrows of the first diagram of docs/lifecycles.md."""
+    page = (REPOSITORY / "docs" / "lifecycles.md").read_text()
+    diagram = page.partition("## Command\n")[2].partition("```mermaid")[2].partition("```")[0]
+    arrows = set(re.findall(r"^\s+(\w+) --> (\w+)", diagram, re.MULTILINE))
+    assert len(arrows) > 5
+    return arrows
+
+
 class Commands(RuleBasedStateMachine):
-    """One account, sends to two chats, and workers that come and go."""
+    """One account, sends to two chats of strangers, and workers that come and go."""
 
     world: World
+    arrows = documented_arrows()
 
     def __init__(self) -> None:
         super().__init__()
@@ -63,13 +77,17 @@ class Commands(RuleBasedStateMachine):
         self.epoch = 1
         self.model: dict[uuid.UUID, Expected] = {}
         self.claims: dict[uuid.UUID, Row] = {}
+        self.seen: dict[uuid.UUID, str] = {}
+        self.is_locked = False
 
     def in_status(self, status: str) -> list[uuid.UUID]:
         return [command for command, known in self.model.items() if known.status == status]
 
     def claimable(self) -> set[uuid.UUID]:
         """Per chat the first that is due, unless something runs or a retry waits before it."""
-        found = set()
+        found: set[uuid.UUID] = set()
+        if self.is_locked:
+            return found
         for chat in CHATS:
             queue = sorted(
                 (
@@ -77,7 +95,7 @@ class Commands(RuleBasedStateMachine):
                     for command, known in self.model.items()
                     if known.chat == chat
                     and known.status == "pending"
-                    and (known.is_due or known.attempts > 0)
+                    and (known.is_due or not known.is_scheduled)
                 ),
             )
             runs = any(
@@ -87,10 +105,11 @@ class Commands(RuleBasedStateMachine):
                 found.add(queue[0][1])
         return found
 
-    @rule(chat=st.sampled_from(CHATS))
-    def send(self, chat: str) -> None:
-        command = self.team.send(self.account, chat)
-        self.model[command["id"]] = Expected(chat, len(self.model))
+    @rule(chat=st.sampled_from(CHATS), is_scheduled=st.booleans())
+    def send(self, chat: str, is_scheduled: bool) -> None:
+        run_at = datetime.now(UTC) + timedelta(hours=1 if is_scheduled else -1)
+        command = self.team.send(self.account, chat, run_at=run_at)
+        self.model[command["id"]] = Expected(chat, len(self.model), not is_scheduled, is_scheduled)
 
     @rule()
     def claim(self) -> None:
@@ -99,21 +118,52 @@ class Commands(RuleBasedStateMachine):
         assert {row["id"] for row in claimed} == expected
         for row in claimed:
             known = self.model[row["id"]]
-            known.status, known.attempts, known.epoch = "running", known.attempts + 1, self.epoch
-            assert (row["attempts"], row["lease_epoch"]) == (known.attempts, self.epoch)
+            known.status, known.epoch = "running", self.epoch
+            known.attempts += 1
+            known.claims += 1
+            known.is_scheduled = False
+            assert (row["attempts"], row["claims"]) == (known.attempts, known.claims)
+            assert row["lease_epoch"] == self.epoch
             self.claims[row["id"]] = row
 
     @precondition(lambda self: self.claims)
-    @rule(data=st.data(), status=st.sampled_from(["done", "failed", "unknown", "pending"]))
-    def finish(self, data: st.DataObject, status: str) -> None:
-        row = self.claims[data.draw(st.sampled_from(sorted(self.claims)))]
-        known = self.model[row["id"]]
-        applies = known.status == "running" and known.attempts == row["attempts"]
+    @rule(
+        data=st.data(),
+        status=st.sampled_from(["done", "failed", "unknown", "pending"]),
+        counts=st.booleans(),
+    )
+    def finish(self, data: st.DataObject, status: str, counts: bool) -> None:
+        row, known, applies = self.draw_claim(data)
         retry_in_s = data.draw(st.sampled_from([0, 3600])) if status == "pending" else None
-        assert self.bridge.finish(row, status, "x", retry_in_s, attempt=row["attempts"]) is applies
+        finished = self.bridge.finish(row, status, "x", retry_in_s, row["claims"], counts)
+        assert finished is applies
         if applies:
             known.status = status
             known.is_due = not retry_in_s
+            known.attempts -= status == "pending" and not counts
+
+    @precondition(lambda self: self.claims)
+    @rule(data=st.data())
+    def meet_the_time_lock(self, data: st.DataObject) -> None:
+        row, known, applies = self.draw_claim(data)
+        assert (
+            self.bridge.finish(row, "failed", "reachout_timelock", claim=row["claims"]) is applies
+        )
+        if applies:
+            known.status, known.is_due = "pending", True
+            known.attempts -= 1
+            self.is_locked = True
+
+    @rule()
+    def the_time_lock_ends(self) -> None:
+        self.world.owner.execute("update integration_accounts set timelock_until = now()")
+        self.is_locked = False
+
+    def draw_claim(self, data: st.DataObject) -> tuple[Row, Expected, bool]:
+        """What a claim gave out, now or earlier, and whether its outcome still counts."""
+        row = self.claims[data.draw(st.sampled_from(sorted(self.claims)))]
+        known = self.model[row["id"]]
+        return row, known, known.status == "running" and known.claims == row["claims"]
 
     @precondition(lambda self: self.claims)
     @rule(data=st.data())
@@ -163,13 +213,18 @@ class Commands(RuleBasedStateMachine):
     @invariant()
     def rows_are_as_the_model_says(self) -> None:
         rows = self.world.all("""
-            select c.id, c.status, c.attempts, c.finished_at is not null as is_finished,
+            select c.id, c.status, c.attempts, c.claims, c.finished_at is not null as is_finished,
               m.status as message_status
             from commands c join messages m on m.id = c.message_id
         """)
-        assert {row["id"]: (row["status"], row["attempts"]) for row in rows} == {
-            command: (known.status, known.attempts) for command, known in self.model.items()
+        assert {row["id"]: (row["status"], row["attempts"], row["claims"]) for row in rows} == {
+            command: (known.status, known.attempts, known.claims)
+            for command, known in self.model.items()
         }
+        for row in rows:
+            before = self.seen.get(row["id"], "pending")
+            assert before == row["status"] or (before, row["status"]) in self.arrows
+            self.seen[row["id"]] = row["status"]
         for row in rows:
             assert row["is_finished"] == (row["status"] in FINAL)
             if row["status"] in MESSAGE_STATUS:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import uuid
+
 import pytest
 from psycopg import errors
 
@@ -134,3 +136,19 @@ def test_a_project_with_its_own_tenancy_replaces_one_function(world: World, team
         assert there.value("select id from integration_accounts") == account
         team_there = Caller(world.owner, "authenticated", team.owner.user)
         assert team_there.rows("select * from integration_accounts") == []
+
+
+def test_conversations_are_given_to_members_only_and_left_with_the_workspace(
+    world: World, team: Team
+) -> None:
+    team.send(team.add_account(), "+5511987654321")
+    give = "update conversations set assigned_to = %s"
+    stranger = world.add_team().agent
+    for nobody in (stranger.user, uuid.uuid4()):
+        with pytest.raises(errors.InvalidParameterValue, match="must be a member"):
+            team.agent.run(give, nobody)
+    assert team.agent.changed(give, team.viewer.user) == 1
+    team.admin.run("delete from workspace_members where user_id = %s", team.viewer.user)
+    assert world.one("select assigned_to from conversations") == {"assigned_to": None}
+    assert team.agent.changed(give, team.agent.user) == 1
+    assert team.agent.changed(give, None) == 1

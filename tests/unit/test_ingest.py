@@ -23,7 +23,7 @@ from bridge.ids import AccountId, CommandId, Jid, LeaseEpoch, SpoolPosition, Wha
 from bridge.ingest import BATCH_EVENTS, Ingest, Pumping
 from bridge.orders import AskGroup, Request
 from bridge.supabase.client import RequestRefused
-from bridge.supabase.rpc import Attempt, Recorded
+from bridge.supabase.rpc import Attempt, Recorded, Retry
 
 pytestmark = pytest.mark.anyio
 COMMAND = CommandId("c1")
@@ -224,7 +224,10 @@ async def test_a_send_that_holds_the_spool_up_becomes_unknown() -> None:
 
 @pytest.mark.parametrize(
     ("attempt", "status", "retry_in_s"),
-    [(Attempt(2, 4.0), "pending", 4.0), (Attempt(5, None), "failed", None)],
+    [
+        (Attempt(2, {"busy": Retry(4.0)}.get), "pending", 4.0),
+        (Attempt(5, lambda _code: None), "failed", None),
+    ],
 )
 async def test_a_send_that_did_not_leave_is_tried_again_or_fails(
     attempt: Attempt, status: str, retry_in_s: float | None
@@ -235,7 +238,7 @@ async def test_a_send_that_did_not_leave_is_tried_again_or_fails(
     await pump(FakeFeed(SendStarted(command_id=COMMAND), failed), records, ledger)
     [finished] = records.of_kind("command_finished")
     assert (finished["status"], finished["retry_in_s"]) == (status, retry_in_s)
-    assert finished["attempt"] == attempt.number
+    assert finished["claim"] == attempt.claim
     assert entry.settled.is_set()
 
 

@@ -102,9 +102,12 @@ class Shop:
 def shop(stack: StackInfo, simulator: Simulator) -> Iterator[Shop]:
     workspace = new_tenant(stack).workspace_id
     with service_client(stack) as http:
-        account = insert(
-            http, "integration_accounts", {"workspace_id": workspace, "nome": "Support"}
-        )
+        row = {
+            "workspace_id": workspace,
+            "nome": "Support",
+            "settings": {"messages_per_minute": 600},  # these tests are about other things
+        }
+        account = insert(http, "integration_accounts", row)
         made = Shop(http, simulator, workspace, account["id"])
         simulator.add_phone(made.number, "Shop")
         simulator.add_phone(made.customer, "Maria")

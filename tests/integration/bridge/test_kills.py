@@ -44,3 +44,28 @@ def test_sends_under_way_are_never_doubled(service: BridgeProcess, shop: Shop, v
     for number, status in statuses.items():
         if status == "done":
             assert arrived[f"burst {number}"] == 1
+
+
+def test_a_receipt_settles_a_send_that_was_cut_off_from_its_answer(
+    service: BridgeProcess, shop: Shop
+) -> None:
+    shop.link()
+    assert shop.ended(shop.send("before"), deadline_s=40)["status"] == "done"
+    shop.simulator.start_fault("slow", number=shop.number, delay_s=20)
+    command = shop.send("burst cut off")  # it leaves at once, and its answer comes late
+    eventually(lambda: received(shop).total(), deadline_s=30)
+    assert service.process is not None
+    for engine in psutil.Process(service.process.pid).children():
+        engine.kill()
+    shop.simulator.clear_faults()
+    row = eventually(
+        lambda: next(
+            (row for row in shop.rows("commands", id=command) if row["status"] == "done"), None
+        ),
+        deadline_s=60,
+    )
+    assert row["attempts"] == 1
+    assert received(shop) == {"burst cut off": 1}
+    [message] = shop.rows("messages", id=row["message_id"])
+    assert message["whatsapp_message_id"] == row["result"]["whatsapp_message_id"]
+    assert message["status"] == "delivered"

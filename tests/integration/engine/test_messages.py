@@ -51,7 +51,10 @@ async def test_a_text_goes_out_and_its_receipts_come_back(drive, phones, ana):
     read = await drive.event(ev.ReceiptReceived, lambda r: r.kind == "read")
     assert read.ids == [sent.id]
     order = [type(each.event) for each in drive.deliveries]
-    assert order.index(ev.SendStarted) < order.index(ev.SendSucceeded)
+    named = order.index(ev.SendNamed)
+    assert order.index(ev.SendStarted) < named < order.index(ev.SendSucceeded)
+    assert drive.deliveries[named].event.id == sent.id
+    assert order.count(ev.SendNamed) == 1
 
 
 async def test_both_directions_in_a_group(drive, phones, owner, ana):

@@ -131,3 +131,28 @@ def test_faults_of_one_number_leave_others_alone(survivor: Linked) -> None:
 
     _still_works(survivor)
     assert survivor.engine.count("Disconnected") == before
+
+
+def test_a_time_lock_refuses_messages_to_strangers_alone(survivor: Linked) -> None:
+    linked = survivor.with_another_customer()
+    linked.simulator.start_fault("timelock", number=linked.shop)
+    try:
+        with pytest.raises(AssertionError, match="463"):
+            linked.engine.ask("send_text", to=linked.customer, text="hello stranger")
+        linked.simulator.send_text(linked.customer, linked.shop, "I write first")
+        linked.engine.wait_text("I write first")
+        linked.engine.ask("send_text", to=linked.customer, text="then I may answer")
+        linked.simulator.wait_for_text(linked.customer, "then I may answer")
+    finally:
+        linked.simulator.clear_faults()
+
+
+def test_a_rate_limit_refuses_every_message(survivor: Linked) -> None:
+    survivor.simulator.start_fault("rate_limit", number=survivor.shop)
+    try:
+        with pytest.raises(AssertionError, match="429"):
+            survivor.engine.ask("send_text", to=survivor.customer, text="too much")
+    finally:
+        survivor.simulator.clear_faults()
+    survivor.engine.ask("send_text", to=survivor.customer, text="in time")
+    survivor.simulator.wait_for_text(survivor.customer, "in time")

@@ -25,13 +25,15 @@ from bridge.events import Connected, Disconnected, PairingFailed, QrShown, Sessi
 from bridge.ids import AccountId, CommandId, Jid, LeaseEpoch, SpoolPosition
 from bridge.orders import Logout, Text
 from bridge.states import AccountStatus, Desired
-from bridge.supabase.rpc import Attempt, BridgeRpc, Delta, Lease, Settled, StoredSession
+from bridge.supabase.rpc import Attempt, BridgeRpc, Delta, Lease, Retry, Settled, StoredSession
 from bridge.vault import Vault
 
 pytestmark = pytest.mark.anyio
 ACCOUNT = AccountId("a1")
 VAULT = Vault.from_secret("s" * 40)
 ME = Connected(phone_jid=Jid("5511900000001@s.whatsapp.net"), lid=None)
+
+ATTEMPT = Attempt(1, lambda _code: Retry(2.0))
 
 
 def image() -> bytes:
@@ -354,7 +356,7 @@ async def test_sends_need_a_connection() -> None:
     async with world.running() as account:
         await anyio.wait_all_tasks_blocked()
         with pytest.raises(CommandError) as caught:
-            await account.send(CommandId("c1"), Jid("x"), Text(text="oi"), Attempt(1, 2.0))
+            await account.send(CommandId("c1"), Jid("x"), Text(text="oi"), ATTEMPT)
         assert (caught.value.code, caught.value.retryable) == ("not_connected", False)
 
 
@@ -364,7 +366,7 @@ async def test_a_send_lost_with_its_engine_ends_when_the_account_comes_to_rest()
         (await world.host.session(0)).signals.put(ME)
         await world.rpc.until("connected")
         await anyio.wait_all_tasks_blocked()
-        tasks.start_soon(account.send, CommandId("c1"), Jid("x"), Text(text="oi"), Attempt(1, 2.0))
+        tasks.start_soon(account.send, CommandId("c1"), Jid("x"), Text(text="oi"), ATTEMPT)
         await anyio.wait_all_tasks_blocked()
         await account.disconnect()
     assert world.rpc.finished == [("c1", "unknown")]

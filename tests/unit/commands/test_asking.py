@@ -50,6 +50,7 @@ def command(type_: str, payload: dict[str, Any]) -> ClaimedCommand:
         type=type_,
         payload=payload,
         attempts=1,
+        claims=1,
         chat_jid=CHAT,
     )
 

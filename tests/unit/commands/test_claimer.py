@@ -23,6 +23,7 @@ def command(number: int) -> ClaimedCommand:
         type="send",
         payload={},
         attempts=1,
+        claims=1,
     )
 
 

@@ -12,11 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.commands.executor import MAX_ATTEMPTS, Executor
+from bridge.commands.executor import Executor
+from bridge.commands.governor import MAX_ATTEMPTS
 from bridge.engine.host import PairByCode, PairByQr
 from bridge.errors import CommandError, LeaseLost
 from bridge.ids import AccountId, CommandId, Jid, LeaseEpoch, WhatsAppMessageId
-from bridge.orders import MarkRead, Outgoing, Request, Text
+from bridge.orders import MarkRead, Outgoing, Request, ShowTyping, Text
 from bridge.states import AccountStatus
 from bridge.supabase.rpc import (
     Attempt,
@@ -66,7 +67,7 @@ class FakeAccount:
         return True
 
     async def send(self, command: CommandId, to: Jid, order: Outgoing, attempt: Attempt) -> None:
-        self._called("send", to, order, attempt.retry_in_s)
+        self._called("send", to, order, attempt.claim)
 
     async def ask(self, order: Request) -> Any:
         self._called("ask", order)
@@ -108,11 +109,18 @@ class FakeRpc:
         error_code: str | None = None,
         error_message: str | None = None,
         retry_in_s: float | None = None,
-        attempt: int | None = None,
+        claim: int | None = None,
+        counts: bool = True,
     ) -> bool:
         self.finished.append(
-            {"status": status, "result": result, "code": error_code, "message": error_message}
-            | {"retry_in_s": retry_in_s}
+            {
+                "status": status,
+                "result": result,
+                "code": error_code,
+                "message": error_message,
+                "retry_in_s": retry_in_s,
+                "counts": counts,
+            }
         )
         return True
 
@@ -139,6 +147,7 @@ def claimed(type_: str, payload: dict[str, Any], *, attempts: int = 1) -> Claime
         type=type_,
         payload=payload,
         attempts=attempts,
+        claims=attempts,
         chat_jid=CHAT,
     )
 
@@ -194,7 +203,7 @@ async def test_lifecycle_commands_end_done(type_: str) -> None:
 async def test_a_handed_over_send_is_finished_by_its_recorded_outcome_not_here() -> None:
     rpc, account = FakeRpc(), FakeAccount()
     await Executor(rpc, FakeAccounts(account)).execute(claimed("send", TEXT))
-    assert account.calls == [("send", CHAT, Text(text="oi"), 2.0)]
+    assert account.calls == [("send", CHAT, Text(text="oi"), 1)]
     assert rpc.finished == []
 
 
@@ -216,6 +225,23 @@ async def test_mark_read_tells_whatsapp_and_then_the_database() -> None:
     assert (rpc.recorded[0]["kind"], rpc.recorded[0]["type"]) == ("receipt", "read_self")
 
 
+async def test_an_account_that_shows_typing_does_so_before_each_send_and_no_other_command(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("bridge.commands.governor.typing_s", lambda _order: 0.0)
+    account = FakeAccount()
+    account.settings = MappingProxyType({"simulate_typing": True})
+    await Executor(FakeRpc(), FakeAccounts(account)).execute(claimed("send", TEXT))
+    assert account.calls == [
+        ("ask", ShowTyping(chat=CHAT, state="composing")),
+        ("send", CHAT, Text(text="oi"), 1),
+    ]
+    account.calls.clear()
+    silent = TEXT | {"simulate_typing": False}
+    await Executor(FakeRpc(), FakeAccounts(account)).execute(claimed("send", silent))
+    assert [call[0] for call in account.calls] == ["send"]
+
+
 @pytest.mark.parametrize(
     ("fault", "attempts", "status", "code"),
     [
@@ -233,6 +259,7 @@ async def test_faults_end_this_row_alone(
     assert ended["status"] == status
     assert code is None or ended["code"] == code
     assert (ended["retry_in_s"] is None) == (status == "failed")
+    assert ended["counts"] is (ended["code"] != "not_connected")
 
 
 async def test_after_a_lost_lease_nothing_is_written() -> None:

@@ -8,7 +8,7 @@ from bridge.engine import outcome, sender, turns
 from bridge.engine.sender import Job, Sender
 from bridge.engine.turns import Turns
 from bridge.errors import CommandError
-from bridge.events import SendFailed, SendStarted, SendSucceeded
+from bridge.events import SendFailed, SendNamed, SendStarted, SendSucceeded
 from bridge.ids import CommandId, Jid, WhatsAppMessageId
 from bridge.orders import Text
 
@@ -43,6 +43,28 @@ def test_each_send_is_announced_before_it_is_made():
     sending.end(5)
 
     assert [type(event) for event in spool] == [SendStarted, SendSucceeded] * 2
+
+
+def test_the_name_of_a_message_is_told_by_the_thread_that_sends_it():
+    spool = Spool()
+
+    def send(each):
+        # somebody else's message: a retry, in another thread
+        other = threading.Thread(target=sending.name, args=(WhatsAppMessageId("OTHER"),))
+        other.start()
+        other.join()
+        sending.name(WhatsAppMessageId("M"))
+        return done(each)
+
+    sending = Sender(send, lambda: None, spool.put)
+    sending.start()
+    sending.put(job("a"))
+    while len(spool) < 3:
+        threading.Event().wait(0.001)
+    sending.end(5)
+
+    named = SendNamed(command_id=CommandId("a"), id=WhatsAppMessageId("M"))
+    assert spool == [SendStarted(command_id=CommandId("a")), named, done(job("a"))]
 
 
 def test_what_was_not_begun_is_given_back_at_the_end():

@@ -49,6 +49,7 @@ COMMAND = ClaimedCommand(
     type="send",
     payload={},
     attempts=1,
+    claims=1,
     conversation_id=CONVERSATION,
     chat_jid=Jid("5511987654321@s.whatsapp.net"),
     message_id=MESSAGE,

@@ -46,7 +46,6 @@ class ChatServer:
         self.media = media
         self.directory = Directory()
         self.post = PostOffice()
-        self.router = Router(self.directory, self.post)
         self.groups = Groups(self.directory, self.post)
         self.pictures = Pictures(self.directory, self.post)
         self.calls = Calls(self.directory, self.post)
@@ -54,6 +53,7 @@ class ChatServer:
         self.sessions: set[Session] = set()
         self.listener = Listener(anchors.tls, on_websocket=self._connection, on_http=self._http)
         self.faults = Faults(self.listener, lambda: tuple(self.sessions))
+        self.router = Router(self.directory, self.post, self.faults)
         self.requests = request_table()
         self.on_ready: Callable[[Device], None] = lambda _device: None
         self.on_change: Callable[[], None] = lambda: None

@@ -14,6 +14,7 @@ from bridge.sandbox.whatsapp.server.session import Session
 
 _DEFAULT_DELAY_S = 1.0
 _TEMPORARY_BAN, _OUTDATED, _UNAVAILABLE = 402, 405, 503
+_TIMELOCKED, _RATE_LIMITED = 463, 429
 _BAN_REASON = 101  # "sent too many messages to people who do not have the number"
 
 
@@ -27,6 +28,8 @@ class FaultKind(StrEnum):
     OUTDATED = "outdated"
     SLOW = "slow"
     DEAF = "deaf"
+    TIMELOCK = "timelock"
+    RATE_LIMIT = "rate_limit"
 
 
 @dataclass(eq=False)
@@ -133,6 +136,22 @@ class Faults:
             return True
         return False
 
+    def refuses_message(self, number: str, *, to_stranger: bool) -> int | None:
+        """Why a message of that number is not taken, as WhatsApp's error; None if it is.
+
+        Args:
+            number: who sends it.
+            to_stranger: to a person who never wrote to the sender.
+        """
+        for fault in self._lasting:
+            if not fault.concerns(number):
+                continue
+            if fault.kind is FaultKind.RATE_LIMIT:
+                return _RATE_LIMITED
+            if fault.kind is FaultKind.TIMELOCK and to_stranger:
+                return _TIMELOCKED
+        return None
+
     def _meet(self, session: Session, fault: Fault) -> None:
         """An open connection meets a new fault."""
         match fault.kind:
@@ -146,6 +165,8 @@ class Faults:
                 session.deaf = True
             case FaultKind.DROP | FaultKind.BAN | FaultKind.OUTDATED:
                 session.socket.abort()
+            case FaultKind.TIMELOCK | FaultKind.RATE_LIMIT:
+                pass  # met by messages, not by connections
 
     def _set_listener(self) -> None:
         everybody = {fault.kind for fault in self._lasting if fault.number is None}

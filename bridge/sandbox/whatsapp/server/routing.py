@@ -6,6 +6,7 @@ import time
 
 from bridge.sandbox.whatsapp.codec.nodes import JID, LID_SERVER, Attrs, Node
 from bridge.sandbox.whatsapp.server.directory import Directory, participant_hash
+from bridge.sandbox.whatsapp.server.faults import Faults
 from bridge.sandbox.whatsapp.server.post_office import PostOffice
 from bridge.sandbox.whatsapp.server.records import Account, Device, Group
 
@@ -17,9 +18,12 @@ _READ_TYPES = ("read", "played", "read-self", "played-self")
 class Router:
     """Takes stanzas of one device and delivers what they mean to others."""
 
-    def __init__(self, directory: Directory, post: PostOffice) -> None:
+    def __init__(self, directory: Directory, post: PostOffice, faults: Faults) -> None:
         self._directory = directory
         self._post = post
+        self._faults = faults
+        # who wrote to whom, for as long as this runs
+        self._wrote: set[tuple[str, str]] = set()
         self._watchers: dict[str, set[str]] = {}
         self._online: set[str] = set()
 
@@ -70,7 +74,17 @@ class Router:
             if group.announce and not group.is_admin(sender.number):
                 return 403
             return None if sender.number in group.members else 403
-        return None if self._directory.account(to) else 404
+        peer = self._directory.account(to)
+        if peer is None:
+            return 404
+        if peer.number == sender.number:
+            return None
+        refused = self._faults.refuses_message(
+            sender.number, to_stranger=(peer.number, sender.number) not in self._wrote
+        )
+        if refused is None:
+            self._wrote.add((sender.number, peer.number))
+        return refused
 
     def _to_device(
         self,
