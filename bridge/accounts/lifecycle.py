@@ -40,6 +40,7 @@ class Occurrence(StrEnum):
     AUTH_STATE_CORRUPT = "auth_state_corrupt"
     SPOOL_CORRUPT = "spool_corrupt"
     BRIDGE_STOPPED = "bridge_stopped"
+    MOVING = "moving"
 
 
 class Next(StrEnum):
@@ -203,6 +204,12 @@ TRANSITIONS: Mapping[Occurrence, Transition] = MappingProxyType(
         Occurrence.BRIDGE_STOPPED: Transition(
             _S.DISCONNECTED,
             "The bridge was stopped; the account connects by itself when it starts again.",
+            _A.WAIT,
+            Next.LEAVE,
+        ),
+        Occurrence.MOVING: Transition(
+            _S.CONNECTING,
+            "The account moves to another host of the bridge; it is back in a few seconds.",
             _A.WAIT,
             Next.LEAVE,
         ),

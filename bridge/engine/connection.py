@@ -158,6 +158,8 @@ class Connection:
 
     def on_log(self, entry: bytes) -> None:
         """Look for signs; the text is dropped."""
+        if _DIALS in entry:
+            self._out.before_dial()  # said by whatsmeow's goroutine just before it dials
         if not self._registered:
             if _DIALS in entry:
                 self._maps_written()

@@ -186,6 +186,7 @@ async def _stop_in_order(
     keeper: LeaseKeeper,
     rpc: BridgeRpc,
 ) -> None:
+    keeper.take_no_more()
     claimer.stop()
     with anyio.move_on_after(FINISH_COMMANDS_S):
         await claims_ended.wait()
@@ -193,8 +194,8 @@ async def _stop_in_order(
     if late:
         # their sessions are closing still: another host may come when the leases have run out
         logger.warning("Some accounts did not end in time", accounts=len(late))
-    held = {*keeper.held} - {*late}
-    if held:
+    # most are given back already; a worker without accounts of its own leaves nothing behind
+    if held := {*keeper.held} - {*late}:
         with anyio.move_on_after(RELEASE_S):
             try:
                 await rpc.release_leases(sorted(held))

@@ -48,7 +48,12 @@ class Check(Row, frozen=True):
 
 
 class Lease(Row, frozen=True):
-    """An account that this worker holds, as of the answer."""
+    """An account that this worker holds, as of the answer.
+
+    Attributes:
+        previous_owner: set when it was claimed just now, from whom.
+        wanted_elsewhere: another host has fewer accounts and asked for this one.
+    """
 
     account_id: AccountId
     workspace_id: str
@@ -59,6 +64,7 @@ class Lease(Row, frozen=True):
     has_auth_state: bool = False
     generation: int = 0
     previous_owner: str | None = None
+    wanted_elsewhere: bool = False
 
 
 class ClaimedCommand(Row, frozen=True):

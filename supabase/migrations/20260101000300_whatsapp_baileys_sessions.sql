@@ -10,10 +10,13 @@ create table public.whatsapp_baileys_sessions (
   lease_epoch bigint not null default 0,
   lease_expires_at timestamptz,
   last_owner uuid,
+  moving_to uuid,
+  moving_at timestamptz,
   desired text not null default 'stopped'
     constraint whatsapp_baileys_sessions_desired_is_known check (desired in ('running', 'stopped')),
   updated_at timestamptz not null default now(),
-  constraint whatsapp_baileys_sessions_lease_has_an_end check ((lease_owner is null) = (lease_expires_at is null))
+  constraint whatsapp_baileys_sessions_lease_has_an_end check ((lease_owner is null) = (lease_expires_at is null)),
+  constraint whatsapp_baileys_sessions_move_has_a_time check ((moving_to is null) = (moving_at is null))
 );
 create index whatsapp_baileys_sessions_by_lease_owner on public.whatsapp_baileys_sessions (lease_owner);
 comment on table public.whatsapp_baileys_sessions is
@@ -30,6 +33,9 @@ comment on column public.whatsapp_baileys_sessions.lease_epoch is
 comment on column public.whatsapp_baileys_sessions.lease_expires_at is 'Until when the lease holds, by the clock of the database.';
 comment on column public.whatsapp_baileys_sessions.last_owner is
   'The worker that held the last lease: its disk may still have the session and unrecorded events.';
+comment on column public.whatsapp_baileys_sessions.moving_to is
+  'A worker with fewer accounts that asked for this one: the holder gives it back, and nobody else takes it for a while.';
+comment on column public.whatsapp_baileys_sessions.moving_at is 'When it asked.';
 comment on column public.whatsapp_baileys_sessions.desired is 'running or stopped: whether the account should have a session.';
 comment on column public.whatsapp_baileys_sessions.updated_at is 'When a column last changed.';
 
