@@ -35,6 +35,7 @@ class Occurrence(StrEnum):
     CONNECT_FAILURE = "connect_failure"
     UNREACHABLE = "unreachable"
     ENGINE_DIED = "engine_died"
+    ENGINE_KEEPS_DYING = "engine_keeps_dying"
     CRASHED = "crashed"
     KEY_UNKNOWN = "key_unknown"
     AUTH_STATE_CORRUPT = "auth_state_corrupt"
@@ -174,6 +175,13 @@ TRANSITIONS: Mapping[Occurrence, Transition] = MappingProxyType(
             _A.WAIT,
             Next.RETRY,
         ),
+        Occurrence.ENGINE_KEEPS_DYING: Transition(
+            _S.ERROR,
+            "The engine of this account stopped again and again, the last times with this account "
+            "alone in it. It is paused; connect to try again, and report it.",
+            _A.UNBLOCK,
+            Next.HOLD,
+        ),
         Occurrence.CRASHED: Transition(
             _S.ERROR,
             "The bridge met an internal fault with this account; it tries again.",
@@ -227,6 +235,7 @@ _ENDS: Mapping[str, Occurrence] = MappingProxyType(
         "connect_failure": Occurrence.CONNECT_FAILURE,
         "unreachable": Occurrence.UNREACHABLE,
         "engine_died": Occurrence.ENGINE_DIED,
+        "engine_keeps_dying": Occurrence.ENGINE_KEEPS_DYING,
         "qr_expired": Occurrence.QR_EXPIRED,
         "pair_error": Occurrence.PAIR_ERROR,
         "key_unknown": Occurrence.KEY_UNKNOWN,

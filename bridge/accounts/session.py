@@ -8,6 +8,7 @@ still recorded and its last state is saved.
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ import anyio.to_thread
 from anyio.abc import TaskGroup
 from loguru import logger
 
+from bridge.accounts.connect_rate import ConnectRate
 from bridge.accounts.face import Face, later
 from bridge.accounts.ledger import SendLedger
 from bridge.accounts.lifecycle import Occurrence, occurrence_of
@@ -52,6 +54,8 @@ from bridge.vault import Vault, open_json
 
 # A connection that is back within this time was never gone for those who look at the row.
 BLIP_S = 5.0
+# So long whatsmeow may dial by itself after that; drawn, or all accounts would begin anew together.
+REDIALS_S = (20.0, 40.0)
 # After the engine closed: time for the last deliveries and the last state. With Supabase away they
 # stay on this disk, sealed in the spool and in the session file.
 DRAIN_S = 5.0
@@ -110,6 +114,7 @@ class Surroundings:
 
     Attributes:
         ring: something may be claimable now.
+        connect_rate: bounds how many connect at a time.
         record_history: None = histories stay where they are.
     """
 
@@ -119,6 +124,7 @@ class Surroundings:
     record: Recorder
     ring: Callable[[], None]
     record_history: HistoryRecorder | None = None
+    connect_rate: ConnectRate | None = None
 
 
 class Mode(StrEnum):
@@ -226,6 +232,8 @@ class LiveSession:
                 self.linked = False
                 return Ended(Occurrence.PAIRING_INTERRUPTED)
             image = await self._image(stored)
+            if around.connect_rate is not None and self._mode is not Mode.REPLAY:
+                await around.connect_rate.turn(urgent=self._mode is Mode.PAIR)
             session = await around.host.open(
                 self._account,
                 self._epoch,
@@ -346,7 +354,7 @@ class LiveSession:
                 # here, not in the task: it may be over before that begins
                 self._blip = anyio.CancelScope()
                 helpers.start_soon(
-                    self._tell_lost, self._blip, name="tell that the connection is lost"
+                    self._wait_for_it, self._blip, name="tell that the connection is lost"
                 )
             case PairingFailed():
                 return Ended(occurrence_of(signal.code))
@@ -383,10 +391,18 @@ class LiveSession:
         self._linked_anew.set()
         self._around.ring()
 
-    async def _tell_lost(self, blip: anyio.CancelScope) -> None:
+    async def _wait_for_it(self, blip: anyio.CancelScope) -> None:
+        """Tell that the connection is lost, and end the session if it does not come back.
+
+        whatsmeow dials again by itself, after pauses that grow without a bound and are the same for
+        every account: after a while the backoff of the account takes its place.
+        """
         with blip:
             await anyio.sleep(BLIP_S)
             await self._face.show(Occurrence.CONNECTION_LOST)
+            await anyio.sleep(random.uniform(*REDIALS_S))  # noqa: S311 - no secret
+            if self.session is not None:
+                self.session.end("unreachable")
 
     def _calm(self) -> None:
         if self._blip is not None:

@@ -50,7 +50,6 @@ TICK_S = 0.25
 BATCH = 64
 DISK_RETRY_S = 0.5
 LAST_WORDS_S = 6.0
-LEASE_OVER_EXIT = 6
 
 _event_encoder = msgspec.msgpack.Encoder()
 
@@ -244,7 +243,7 @@ class Session:
         """
         if self._lease_is_over:
             self._wire.complain("lease_over", "The engine stood still beyond its leases; it ends.")
-            os._exit(LEASE_OVER_EXIT)
+            os._exit(frames.LEASE_OVER_EXIT)
 
     def tick(self, now: float) -> None:
         """Deadlines."""

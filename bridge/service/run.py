@@ -18,6 +18,7 @@ import anyio
 from loguru import logger
 
 from bridge import __version__
+from bridge.accounts.connect_rate import ConnectRate
 from bridge.accounts.history import HistoryImport
 from bridge.accounts.leases import LeaseKeeper
 from bridge.accounts.ledger import SendLedger
@@ -85,6 +86,7 @@ async def serve(settings: Settings, engine_command: Sequence[str]) -> None:
                     state_dir=settings.state_dir,
                     session_dir=settings.session_dir,
                     accounts_per_engine=settings.accounts_per_engine,
+                    memory_max_bytes=settings.engine_memory_mb << 20,
                 )
             )
             storage = Storage(settings.supabase_url, settings.service_key)
@@ -134,6 +136,7 @@ async def _run_parts(
             record=record,
             ring=ring_for_claims,
             record_history=record_history,
+            connect_rate=ConnectRate(settings.connects_per_s),
         )
     )
     downloads = Downloads(rpc, storage, vault, supervisor, workshop, folder)

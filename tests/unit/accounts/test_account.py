@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from typing import Any, cast
 
 import anyio
+import msgspec
 import pytest
 
 from bridge.accounts.account import Account
@@ -18,11 +19,12 @@ from bridge.accounts.saver import PURPOSE
 from bridge.accounts.session import Surroundings
 from bridge.accounts.supervisor import Supervisor
 from bridge.engine.host import EngineDied, LocalState, PairByQr, UseLocal
+from bridge.engine.quarantine import EngineKeepsDying
 from bridge.engine.replica import encode_base
 from bridge.engine.session import Stream
 from bridge.errors import AccountError, CommandError, LeaseLost
 from bridge.events import Connected, Disconnected, PairingFailed, QrShown, SessionEnded, Signal
-from bridge.ids import AccountId, CommandId, Jid, LeaseEpoch, SpoolPosition
+from bridge.ids import AccountId, CommandId, Jid, LeaseEpoch, SpoolPosition, WorkerId
 from bridge.orders import Logout, Text
 from bridge.states import AccountStatus, Desired
 from bridge.supabase.rpc import Attempt, BridgeRpc, Delta, Lease, Settled, StoredSession
@@ -83,6 +85,9 @@ class FakeSession:
     async def forget(self) -> None:
         self.forgotten = True
 
+    def end(self, code: str) -> None:
+        self.signals.put(SessionEnded(code=code))
+
 
 class FakeHost:
     def __init__(self) -> None:
@@ -128,12 +133,16 @@ class FakeHost:
 class FakeRpc:
     """The row of the account, and the sealed state."""
 
+    worker = WorkerId("this worker")
+
     def __init__(self, *, linked: bool) -> None:
         self.row: dict[str, Any] = {}
         self.shown: list[str] = []
         self.settled: list[object] = []
         self.finished: list[tuple[str, str]] = []
         self.destroyed = 0
+        self.reported: list[tuple[str, str]] = []
+        self.released: list[AccountId] = []
         self.lost = False
         self.slow: anyio.Event | None = None
         self.changed = anyio.Event()
@@ -159,6 +168,12 @@ class FakeRpc:
             self.shown.append(changes["status_reason"])
         self.changed.set()
         self.changed = anyio.Event()
+
+    async def report(self, account: AccountId, level: str, code: str, message: str) -> None:
+        self.reported.append((level, code))
+
+    async def release_leases(self, accounts: list[AccountId]) -> None:
+        self.released += accounts
 
     async def until(self, reason: str) -> None:
         with anyio.fail_after(5):
@@ -307,6 +322,62 @@ async def test_a_dead_engine_is_replaced() -> None:
         (await world.host.session(1)).signals.put(ME)
         await world.rpc.until("connected")
     assert world.rpc.shown[:3] == ["starting", "engine_died", "starting"]
+
+
+async def test_a_session_that_is_asked_to_leave_its_engine_is_opened_again_at_once() -> None:
+    world = World(linked=True, desired=Desired.RUNNING)
+    async with world.running():
+        (await world.host.session(0)).signals.put(ME)
+        await world.rpc.until("connected")
+        world.host.sessions[0].end("stopped")
+        (await world.host.session(1)).signals.put(ME)
+        await world.rpc.until("connected")
+        assert world.host.sessions[0].closed
+    assert world.rpc.shown == ["starting", "connected"] * 2 + ["bridge_stopped"]
+
+
+async def test_an_account_that_kills_its_engines_is_paused_and_the_events_say_so() -> None:
+    world = World(linked=True, desired=Desired.RUNNING)
+    world.host.faults = [EngineKeepsDying()]
+    async with world.running() as account:
+        await world.rpc.until("engine_keeps_dying")
+        assert (world.rpc.row["status"], world.rpc.row["next_action"]) == ("error", "unblock")
+        assert "desired" not in world.rpc.row
+        assert world.rpc.reported == [("error", "engine_keeps_dying")]
+        assert world.host.opened == []
+        async with anyio.create_task_group() as tasks:
+
+            async def connect() -> None:
+                (await world.host.session(0)).signals.put(ME)
+
+            tasks.start_soon(connect)
+            assert await account.connect(PairByQr()) is AccountStatus.CONNECTED
+
+
+async def test_a_session_that_the_last_host_took_back_when_it_woke_up_is_taken_once_more() -> None:
+    world = World(linked=True, desired=Desired.RUNNING)
+    world.lease = msgspec.structs.replace(world.lease, previous_owner="another worker")
+    async with world.running():
+        (await world.host.session(0)).signals.put(SessionEnded(code="replaced"))
+        (await world.host.session(1)).signals.put(SessionEnded(code="replaced"))
+        await world.rpc.until("replaced")
+        assert len(world.host.opened) == 2
+
+
+async def test_a_connection_that_whatsmeow_does_not_bring_back_is_made_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("bridge.accounts.session.BLIP_S", 0.01)
+    monkeypatch.setattr("bridge.accounts.session.REDIALS_S", (0.01, 0.02))
+    world = World(linked=True, desired=Desired.RUNNING)
+    async with world.running():
+        (await world.host.session(0)).signals.put(ME)
+        await world.rpc.until("connected")
+        world.host.sessions[0].signals.put(Disconnected())
+        await world.rpc.until("unreachable")
+        (await world.host.session(1)).signals.put(ME)
+        await world.rpc.until("connected")
+    assert world.rpc.shown[2:4] == ["connection_lost", "unreachable"]
 
 
 @pytest.mark.parametrize(
