@@ -316,6 +316,10 @@ class Disconnected(Struct, frozen=True, tag=True):
     """The connection dropped; the engine tries again by itself."""
 
 
+class PhoneSeen(Struct, frozen=True, tag=True):
+    """The phone itself, not another companion, told something. Said once in a while."""
+
+
 class SessionEnded(Struct, frozen=True, tag=True):
     """The session is over and does not come back by itself.
 
@@ -330,4 +334,12 @@ class SessionEnded(Struct, frozen=True, tag=True):
     retry_after_s: float | None = None
 
 
-Signal = QrShown | PairingCodeShown | PairingFailed | Connected | Disconnected | SessionEnded
+Signal = (
+    QrShown
+    | PairingCodeShown
+    | PairingFailed
+    | Connected
+    | Disconnected
+    | PhoneSeen
+    | SessionEnded
+)

@@ -125,7 +125,7 @@ class Account:
         self.settings = lease.settings
         self._lease_until = lease_until
         if self._live is not None:
-            self._live.renewed(lease_until)
+            self._live.renewed(lease_until, lease.phone_silent_s)
 
     # ------------------------------------------------------------------ requests of commands
 

@@ -101,6 +101,10 @@ class Face:
             self._shown.set()
             self._shown = anyio.Event()
 
+    async def note(self, **columns: Any) -> None:
+        """Write other columns; what was shown last stays."""
+        await self._write(columns)
+
     async def want(self, desired: Desired) -> None:
         """Say whether the account should have a session, now and on whichever host."""
         await self._write({"desired": desired.value})

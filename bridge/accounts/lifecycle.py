@@ -21,6 +21,7 @@ class Occurrence(StrEnum):
     QR_SHOWN = "qr_shown"
     CODE_SHOWN = "code_shown"
     CONNECTED = "connected"
+    PHONE_OFFLINE = "phone_offline"
     CONNECTION_LOST = "connection_lost"
     QR_EXPIRED = "qr_expired"
     PAIR_ERROR = "pair_error"
@@ -92,6 +93,13 @@ TRANSITIONS: Mapping[Occurrence, Transition] = MappingProxyType(
         ),
         Occurrence.CONNECTED: Transition(
             _S.CONNECTED, "Connected to WhatsApp.", _A.NONE, Next.STAY
+        ),
+        Occurrence.PHONE_OFFLINE: Transition(
+            _S.CONNECTED,
+            "The phone has not been online for some days; WhatsApp unlinks this device after 14. "
+            "Open WhatsApp on the phone.",
+            _A.UNBLOCK,
+            Next.STAY,
         ),
         Occurrence.CONNECTION_LOST: Transition(
             _S.CONNECTING,

@@ -13,6 +13,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from typing import Any, Literal, Protocol
 
 import anyio
@@ -43,6 +44,7 @@ from bridge.events import (
     Disconnected,
     PairingCodeShown,
     PairingFailed,
+    PhoneSeen,
     QrShown,
     SessionEnded,
     Signal,
@@ -52,6 +54,10 @@ from bridge.supabase.patience import until_available
 from bridge.supabase.rpc import BridgeRpc, StoredSession
 from bridge.vault import Vault, open_json
 
+DAY_S = 86400.0
+PHONE_SILENT_DAYS = 12
+# Days are counted: subscribers of the row need not hear of every receipt.
+PHONE_NOTED_EVERY_S = 600.0
 # A connection that is back within this time was never gone for those who look at the row.
 BLIP_S = 5.0
 # So long whatsmeow may dial by itself after that; drawn, or all accounts would begin anew together.
@@ -194,6 +200,7 @@ class LiveSession:
         self.connected_for_s = 0.0
         self._connected_at: float | None = None
         self._renewed = anyio.Event()
+        self._phone_silent_s: float | None = None
         self._recorded = SpoolPosition(0)
         self._recorded_more = anyio.Event()
         self._pumped = anyio.Event()
@@ -211,9 +218,10 @@ class LiveSession:
         """End it: recorded, saved, closed."""
         self._stop.cancel()
 
-    def renewed(self, lease_until: float) -> None:
-        """The lease holds until then (monotonic seconds)."""
+    def renewed(self, lease_until: float, phone_silent_s: float | None = None) -> None:
+        """The lease holds until then (monotonic seconds); so long the phone was not seen."""
         self._lease_until = lease_until
+        self._phone_silent_s = phone_silent_s
         self._renewed.set()
         self._renewed = anyio.Event()
 
@@ -262,6 +270,7 @@ class LiveSession:
                 helpers.start_soon(self._pump, session, self._saver, name="record deliveries")
                 helpers.start_soon(self._extend, session, name="extend the engine's lease")
                 helpers.start_soon(self._settle, session, name="settle commands")
+                helpers.start_soon(self._watch_phone, name="watch the phone")
                 if around.record_history is not None and self._history_days:
                     linked = self._linked_anew if self._mode is Mode.PAIR else None
                     helpers.start_soon(
@@ -348,6 +357,10 @@ class LiveSession:
                 )
             case Connected():
                 await self._take_connected(signal, helpers)
+            case PhoneSeen():
+                if self._phone_silent_s is None or self._phone_silent_s > PHONE_NOTED_EVERY_S:
+                    self._phone_silent_s = 0.0
+                    await face.note(phone_last_seen_at="now")
             case Disconnected():
                 self._note_disconnected()
                 self._calm()
@@ -385,6 +398,8 @@ class LiveSession:
             "last_connected_at": "now",
             "last_seen_at": "now",
         }
+        if self._mode is Mode.PAIR:
+            details["phone_last_seen_at"] = "now"  # it was there to scan
         await self._face.show(Occurrence.CONNECTED, **details)
         self.connected = True
         self._connected_at = time.monotonic()
@@ -403,6 +418,35 @@ class LiveSession:
             await anyio.sleep(random.uniform(*REDIALS_S))  # noqa: S311 - no secret
             if self.session is not None:
                 self.session.end("unreachable")
+
+    async def _watch_phone(self) -> None:
+        """WhatsApp unlinks a companion whose phone stays away for two weeks: warn before."""
+        warned_days = 0
+        while True:
+            await self._renewed.wait()
+            days = int((self._phone_silent_s or 0.0) / DAY_S)
+            if not self.connected or (days < PHONE_SILENT_DAYS and not warned_days):
+                continue
+            if days < PHONE_SILENT_DAYS:
+                warned_days = 0
+                await self._face.show(Occurrence.CONNECTED)
+            elif days != warned_days:
+                sentence = (
+                    f"The phone has not been online for {days} days; WhatsApp unlinks this device "
+                    "after 14. Open WhatsApp on the phone."
+                )
+                await self._face.show(Occurrence.PHONE_OFFLINE, sentence=sentence)
+                await until_available(
+                    partial(
+                        self._around.rpc.report,
+                        self._account,
+                        "warning",
+                        Occurrence.PHONE_OFFLINE.value,
+                        sentence,
+                    ),
+                    what="report",
+                )
+                warned_days = days
 
     def _calm(self) -> None:
         if self._blip is not None:

@@ -38,6 +38,7 @@ from bridge.events import (
     PairingFailed,
     Person,
     PersonSeen,
+    PhoneSeen,
     QrShown,
     SendSucceeded,
     SessionEnded,
@@ -65,11 +66,16 @@ STOP_TIMEOUT_S = 2.0
 # A message that is cut off from its answer may have been sent or not: worth a short wait.
 ANSWER_TIMEOUT_S = 2.0
 
+# The parent writes it far more seldom.
+PHONE_EVERY_S = 2.0
+
 _DIALS = b"Dialing wss://"
 _LOCKED = b"database is locked"
 
 # whatsmeow errors.go: the media host's 403, 404 and 410
 _GONE = ("status code 403", "status code 404", "status code 410")
+
+_MAY_BE_THE_PHONE = {Kind.MESSAGE, Kind.RECEIPT}
 
 _TRANSLATIONS: dict[Kind, Callable[[Any, Person], SpooledEvent | None]] = {
     Kind.MESSAGE: translate.message,
@@ -105,6 +111,7 @@ class Connection:
         self._last_news = time.monotonic()
         self._deadline: float | None = None
         self._qr_count = 0
+        self._phone_again_at = 0.0
         self._told_lids: set[Jid] = set()
         self._turns = Turns()
         self._sender = Sender(self._send, self._hindrance, outlets.spool)
@@ -250,6 +257,8 @@ class Connection:
             return
         own = self._own
         assert own is not None
+        if kind in _MAY_BE_THE_PHONE and translate.is_of_the_phone(proto):
+            self._note_phone()
         if kind is Kind.MESSAGE and self._out.histories is not None:
             announced = translate.announced_history(proto)
             if announced is not None:
@@ -268,6 +277,12 @@ class Connection:
             self._out.signal(Disconnected())
         else:
             self._end(endings.of_event(kind.name, proto))
+
+    def _note_phone(self) -> None:
+        now = time.monotonic()
+        if now >= self._phone_again_at:
+            self._phone_again_at = now + PHONE_EVERY_S
+            self._out.signal(PhoneSeen())
 
     def _with_vote(self, event: MessageReceived, proto: Any) -> MessageReceived:
         """Votes are encrypted once more, with a secret of the poll that the session keeps."""

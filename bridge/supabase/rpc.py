@@ -53,6 +53,7 @@ class Lease(Row, frozen=True):
     Attributes:
         previous_owner: set when it was claimed just now, from whom.
         wanted_elsewhere: another host has fewer accounts and asked for this one.
+        phone_silent_s: since when the phone itself showed no sign of life; None = never noted.
     """
 
     account_id: AccountId
@@ -65,6 +66,7 @@ class Lease(Row, frozen=True):
     generation: int = 0
     previous_owner: str | None = None
     wanted_elsewhere: bool = False
+    phone_silent_s: float | None = None
 
 
 class ClaimedCommand(Row, frozen=True):

@@ -153,7 +153,8 @@ returns table (
   has_auth_state boolean,
   generation bigint,
   previous_owner uuid,
-  wanted_elsewhere boolean
+  wanted_elsewhere boolean,
+  phone_silent_s double precision
 )
 language plpgsql
 set search_path = ''
@@ -250,7 +251,8 @@ begin
   return query
   select account.id, account.workspace_id, session.lease_epoch, session.desired, account.status,
     whatsapp_private.settings_with_defaults(account.settings), session.auth_state is not null,
-    session.generation, claimed.previous_owner, session.moving_to is not null
+    session.generation, claimed.previous_owner, session.moving_to is not null,
+    extract(epoch from clock_timestamp() - account.phone_last_seen_at)::double precision
   from public.whatsapp_baileys_sessions as session
   join public.integration_accounts as account on account.id = session.integration_account_id
   left join unnest(claimed_ids, claimed_from) as claimed (account_id, previous_owner)
@@ -260,7 +262,7 @@ begin
 end
 $$;
 comment on function public.bridge_hold_leases(uuid, integer, integer) is
-  'Renews the valid leases of a worker, releases those of accounts that need no host, claims free or expired ones up to its capacity (epoch + 1), and returns all it holds. previous_owner is set for those claimed now, wanted_elsewhere for those that it should give back soon because another worker has fewer. A worker that stops calls with capacity 0. WB003 if it must register first.';
+  'Renews the valid leases of a worker, releases those of accounts that need no host, claims free or expired ones up to its capacity (epoch + 1), and returns all it holds. previous_owner is set for those claimed now, wanted_elsewhere for those that it should give back soon because another worker has fewer, phone_silent_s says for how long the phone was not seen. A worker that stops calls with capacity 0. WB003 if it must register first.';
 
 create function public.bridge_release_leases(p_worker uuid, p_accounts uuid[]) returns void
 language sql

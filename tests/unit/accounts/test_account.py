@@ -23,7 +23,15 @@ from bridge.engine.quarantine import EngineKeepsDying
 from bridge.engine.replica import encode_base
 from bridge.engine.session import Stream
 from bridge.errors import AccountError, CommandError, LeaseLost
-from bridge.events import Connected, Disconnected, PairingFailed, QrShown, SessionEnded, Signal
+from bridge.events import (
+    Connected,
+    Disconnected,
+    PairingFailed,
+    PhoneSeen,
+    QrShown,
+    SessionEnded,
+    Signal,
+)
 from bridge.ids import AccountId, CommandId, Jid, LeaseEpoch, SpoolPosition, WorkerId
 from bridge.orders import Logout, Text
 from bridge.states import AccountStatus, Desired
@@ -322,6 +330,31 @@ async def test_a_dead_engine_is_replaced() -> None:
         (await world.host.session(1)).signals.put(ME)
         await world.rpc.until("connected")
     assert world.rpc.shown[:3] == ["starting", "engine_died", "starting"]
+
+
+def silent(world: World, days: float) -> Lease:
+    return msgspec.structs.replace(world.lease, phone_silent_s=days * 86400)
+
+
+async def test_a_phone_that_stays_away_is_warned_of_until_it_is_seen_again() -> None:
+    world = World(linked=True, desired=Desired.RUNNING)
+    async with world.running() as account:
+        (await world.host.session(0)).signals.put(ME)
+        await world.rpc.until("connected")
+        for days in (11.9, 12.0, 12.1, 13.5):
+            await anyio.wait_all_tasks_blocked()
+            account.renewed(silent(world, days), time.monotonic() + 60)
+        await world.rpc.until("phone_offline")
+        await anyio.wait_all_tasks_blocked()
+        assert "13 days" in world.rpc.row["status_detail"]
+        assert (world.rpc.row["status"], world.rpc.row["next_action"]) == ("connected", "unblock")
+        world.host.sessions[0].signals.put(PhoneSeen())
+        await anyio.wait_all_tasks_blocked()
+        assert world.rpc.row["phone_last_seen_at"] == "now"
+        account.renewed(silent(world, 0.0), time.monotonic() + 60)
+        await world.rpc.until("connected")
+    assert world.rpc.shown[2:] == ["phone_offline", "phone_offline", "connected", "bridge_stopped"]
+    assert world.rpc.reported == [("warning", "phone_offline")] * 2
 
 
 async def test_a_session_that_is_asked_to_leave_its_engine_is_opened_again_at_once() -> None:
