@@ -335,11 +335,5 @@ class SessionEnded(Struct, frozen=True, tag=True):
 
 
 Signal = (
-    QrShown
-    | PairingCodeShown
-    | PairingFailed
-    | Connected
-    | Disconnected
-    | PhoneSeen
-    | SessionEnded
+    QrShown | PairingCodeShown | PairingFailed | Connected | Disconnected | PhoneSeen | SessionEnded
 )

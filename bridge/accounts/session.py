@@ -86,6 +86,9 @@ class Hosts(Protocol):
     def local_state(self, account: AccountId) -> LocalState | None:
         """What an earlier run left on this disk."""
 
+    async def local_is_intact(self, account: AccountId) -> bool:
+        """Whether that file can be used."""
+
     def accounts_with_unrecorded_events(self) -> list[AccountId]:
         """Whose spools are not empty."""
 
@@ -307,8 +310,25 @@ class LiveSession:
         image = await anyio.to_thread.run_sync(self._restored, stored)
         local = self._around.host.local_state(self._account)
         if local is not None and local.epoch in (self._epoch - 1, self._epoch):
-            return USE_LOCAL  # nobody ran it in between; the file is newer than the copy, or equal
+            # nobody ran it in between; the file is newer than the copy, or equal
+            if await self._around.host.local_is_intact(self._account):
+                return USE_LOCAL
+            await self._tell_broken_file()
         return image
+
+    async def _tell_broken_file(self) -> None:
+        """The saved copy is at most a second older, and whole."""
+        logger.error("The session file on this disk is damaged; the saved copy is used")
+        await until_available(
+            lambda: self._around.rpc.report(
+                self._account,
+                "error",
+                "session_file_damaged",
+                "The session file on the bridge's disk was damaged; the saved copy is used instead. "
+                "Look at the disk.",
+            ),
+            what="report",
+        )
 
     def _restored(self, stored: StoredSession) -> bytes:
         generations = [delta.generation for delta in stored.deltas]

@@ -54,6 +54,7 @@ class Supervisor:
 
     Attributes:
         on_grown: called when an account came to this host.
+        on_lost: called when one went that this host did not give away.
     """
 
     def __init__(self, around: Surroundings) -> None:
@@ -65,6 +66,7 @@ class Supervisor:
         self._stopping = False
         self._changed = anyio.Event()
         self.on_grown: Callable[[], None] = lambda: None
+        self.on_lost: Callable[[], None] = lambda: None
 
     @property
     def held(self) -> list[AccountId]:
@@ -163,7 +165,11 @@ class Supervisor:
 
     def _let_go(self, kept: _Kept) -> None:
         """End it gracefully: another host asked for it. One that is in trouble stays."""
-        if kept.account is None or kept.leaves or kept.account.status is not AccountStatus.CONNECTED:
+        if (
+            kept.account is None
+            or kept.leaves
+            or kept.account.status is not AccountStatus.CONNECTED
+        ):
             return
         logger.info("An account moves to another host", account=kept.lease.account_id)
         kept.leaves = True
@@ -203,6 +209,8 @@ class Supervisor:
                 del self._kept[kept.lease.account_id]
             kept.ledger.let_go()
             kept.gone.set()
+            if not kept.leaves:
+                self.on_lost()
             self._tell()
 
     async def _behind_barrier(self, kept: _Kept) -> bool:

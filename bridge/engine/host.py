@@ -1,9 +1,9 @@
 """Owns the engine processes of this host, and the files of accounts on its disks.
 
-    <state_dir>/accounts/<account>/spool/      sealed journal, survives everything but the disk
-    <state_dir>/accounts/<account>/history/    the same for histories that are not yet recorded
-    <state_dir>/accounts/<account>/run.json    what the session file belongs to: epoch, boot id
-    <session_dir>/<account>.db                 live SQLite file, plaintext, best on a RAM disk
+<state_dir>/accounts/<account>/spool/      sealed journal, survives everything but the disk
+<state_dir>/accounts/<account>/history/    the same for histories that are not yet recorded
+<state_dir>/accounts/<account>/run.json    what the session file belongs to: epoch, boot id
+<session_dir>/<account>.db                 live SQLite file, plaintext, best on a RAM disk
 """
 
 from __future__ import annotations
@@ -84,6 +84,22 @@ class LocalState:
     """
 
     epoch: LeaseEpoch
+
+
+@dataclass(frozen=True, slots=True)
+class Remains:
+    """What is on this disk of an account that has no open session.
+
+    Attributes:
+        epoch: the last lease epoch this host ran the account with; None = unknown.
+        has_session_file: its plain SQLite file.
+        has_events: its spool holds something that was never confirmed.
+    """
+
+    account: AccountId
+    epoch: LeaseEpoch | None
+    has_session_file: bool
+    has_events: bool
 
 
 class UseLocal(enum.Enum):
@@ -281,9 +297,8 @@ class EngineHost:
 
     def local_state(self, account: AccountId) -> LocalState | None:
         """What an earlier run on this host left of the account, if it is usable."""
-        try:
-            run = msgspec.json.decode(self._run_file(account).read_bytes(), type=_Run)
-        except (OSError, msgspec.MsgspecError):
+        run = self._run(account)
+        if run is None:
             return None
         database = self._database(account)
         intact = (
@@ -293,6 +308,12 @@ class EngineHost:
             and self._spool_dir(account).is_dir()
         )
         return LocalState(LeaseEpoch(run.epoch)) if intact else None
+
+    def _run(self, account: AccountId) -> _Run | None:
+        try:
+            return msgspec.json.decode(self._run_file(account).read_bytes(), type=_Run)
+        except (OSError, msgspec.MsgspecError):
+            return None
 
     def accounts_with_unrecorded_events(self) -> list[AccountId]:
         """Accounts whose spool on this disk holds events that were never confirmed.
@@ -304,6 +325,29 @@ class EngineHost:
             for each in sorted((self._settings.state_dir / "accounts").glob("*"))
             if has_unconfirmed_events(each / "spool")
         ]
+
+    async def local_is_intact(self, account: AccountId) -> bool:
+        """Whether SQLite finds nothing wrong with the session file. Before `open`, not during it."""
+        return await anyio.to_thread.run_sync(replica.is_intact, self._database(account))
+
+    async def remains(self) -> list[Remains]:
+        """What there is of accounts without an open session."""
+        return await anyio.to_thread.run_sync(self._remains)
+
+    def _remains(self) -> list[Remains]:
+        spools = {path.name for path in (self._settings.state_dir / "accounts").glob("*")}
+        files = {path.stem for path in self._settings.session_dir.glob("*.db")}
+        found = []
+        for name in sorted(spools | files):
+            account = AccountId(name)
+            if account in self._sessions or account in self._opening:
+                continue
+            has_events = has_unconfirmed_events(self._spool_dir(account))
+            if has_events or name in files:
+                run = self._run(account)
+                epoch = LeaseEpoch(run.epoch) if run is not None else None
+                found.append(Remains(account, epoch, name in files, has_events))
+        return found
 
     async def forget(self, account: AccountId) -> None:
         """Delete the session file of an account that has no open session. The spool stays.
@@ -397,6 +441,7 @@ __all__ = [
     "LocalState",
     "PairByCode",
     "PairByQr",
+    "Remains",
     "Session",
     "UseLocal",
     "session_dir_for",

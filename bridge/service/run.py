@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 from loguru import logger
 
 from bridge import __version__
@@ -22,6 +23,7 @@ from bridge.accounts.connect_rate import ConnectRate
 from bridge.accounts.history import HistoryImport
 from bridge.accounts.leases import LeaseKeeper
 from bridge.accounts.ledger import SendLedger
+from bridge.accounts.leftovers import Leftovers
 from bridge.accounts.session import Surroundings
 from bridge.accounts.supervisor import Supervisor
 from bridge.commands.claimer import Claimer
@@ -30,7 +32,7 @@ from bridge.config import Settings
 from bridge.engine.host import EngineHost, EngineSettings, Session
 from bridge.errors import SupabaseUnavailable
 from bridge.heartbeat import keep_beating
-from bridge.ids import SpoolPosition
+from bridge.ids import AccountId, LeaseEpoch, SpoolPosition
 from bridge.ingest import Ingest, Pumping
 from bridge.media.fetch import Fetcher
 from bridge.media.incoming import Downloads, sealer
@@ -42,7 +44,7 @@ from bridge.service.start import checked
 from bridge.supabase.client import SupabaseHttp
 from bridge.supabase.doorbell import Doorbell
 from bridge.supabase.patience import until_available
-from bridge.supabase.rpc import BridgeRpc
+from bridge.supabase.rpc import BridgeRpc, Recorded
 from bridge.supabase.storage import Storage
 from bridge.vault import Vault
 
@@ -122,6 +124,26 @@ async def _run_parts(
             Pumping(feed=session, outcomes=ledger, before_sent=before_sent, on_recorded=on_recorded)
         )
 
+    class LateRecords:
+        """Facts for an account that another host holds now."""
+
+        async def record_events(
+            self, account: AccountId, epoch: LeaseEpoch, events: Sequence[dict[str, Any]]
+        ) -> Recorded:
+            return await rpc.record_late(account, epoch, events)
+
+    late = Ingest(LateRecords(), seal=sealer(vault), files_came=files_came)
+
+    async def record_late(session: Session) -> None:
+        await late.pump(
+            Pumping(
+                feed=session,
+                outcomes=SendLedger(),
+                before_sent=anyio.lowlevel.checkpoint,
+                on_recorded=lambda _: None,
+            )
+        )
+
     async def record_history(session: Session, linked: anyio.Event | None) -> None:
         await HistoryImport(rpc, session, seal=sealer(vault), recorded=files_came).run(linked)
 
@@ -161,6 +183,8 @@ async def _run_parts(
         missed=doorbell.missed if settings.realtime else lambda: None,
     )
     supervisor.on_grown = claimer.ring
+    leftovers = Leftovers(rpc, host, vault, held=lambda: supervisor.held, record=record_late)
+    supervisor.on_lost = leftovers.ring
     stop = anyio.Event()
     async with anyio.create_task_group() as parts:
         parts.start_soon(_watch_signals, stop, name="signals")
@@ -170,6 +194,7 @@ async def _run_parts(
         if settings.realtime:
             parts.start_soon(doorbell.keep, name="doorbell")
         parts.start_soon(downloads.run, name="files of messages")
+        parts.start_soon(leftovers.keep, name="leftovers")
         claims_ended = anyio.Event()
         parts.start_soon(_claim, claimer, claims_ended, name="claims")
         await stop.wait()

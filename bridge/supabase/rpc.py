@@ -69,6 +69,14 @@ class Lease(Row, frozen=True):
     phone_silent_s: float | None = None
 
 
+class LeaseEpochRow(Row, frozen=True):
+    """Under which epoch an account is, or was last, held, and by whom."""
+
+    account_id: AccountId
+    lease_epoch: LeaseEpoch
+    lease_owner: str | None = None
+
+
 class ClaimedCommand(Row, frozen=True):
     """A row of `commands` that is now this worker's to execute."""
 
@@ -269,6 +277,11 @@ class BridgeRpc:
         arguments = {"p_worker": self.worker, "p_accounts": list(accounts)}
         await self._http.rpc("bridge_release_leases", arguments)
 
+    async def lease_epochs(self, accounts: Sequence[AccountId]) -> list[LeaseEpochRow]:
+        """Who has these accounts, under which epoch; those that are gone are not in it."""
+        arguments = {"p_accounts": list(accounts)}
+        return await self._call("bridge_lease_epochs", arguments, list[LeaseEpochRow])
+
     async def claim_commands(self, limit: int) -> list[ClaimedCommand]:
         """Take up to `limit` commands of accounts that this worker holds."""
         arguments = {"p_worker": self.worker, "p_limit": limit}
@@ -383,6 +396,22 @@ class BridgeRpc:
         """Write a batch in one transaction; the same batch again changes nothing."""
         arguments = self._fenced(account, epoch) | {"p_events": list(events)}
         return await self._call("bridge_record_events", arguments, Recorded)
+
+    async def record_late(
+        self, account: AccountId, held_epoch: LeaseEpoch, events: Sequence[dict[str, Any]]
+    ) -> Recorded:
+        """Write facts that this worker was told under an earlier epoch; others are left out.
+
+        Raises:
+            LeaseLost: if nobody has taken the account since.
+        """
+        arguments = {
+            "p_worker": self.worker,
+            "p_account": account,
+            "p_held_epoch": held_epoch,
+            "p_events": list(events),
+        }
+        return await self._call("bridge_record_late", arguments, Recorded)
 
     async def record_history(
         self, account: AccountId, epoch: LeaseEpoch, history: dict[str, Any]

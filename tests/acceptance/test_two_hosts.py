@@ -18,6 +18,7 @@ import pytest
 from bridge.sandbox.stack import StackInfo
 from tests.acceptance.conftest import Frontend, Linked, Row, link, until
 from tests.fixtures.bridge import BridgeProcess, running_bridge
+from tests.fixtures.cable import Cable, cable_to
 from tests.fixtures.stack import eventually, service_client
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(240)]
@@ -30,10 +31,21 @@ def service(stack: StackInfo) -> Iterator[httpx.Client]:
 
 
 @pytest.fixture
+def cable(stack: StackInfo) -> Iterator[tuple[Cable, str]]:
+    """Between the first bridge and Supabase."""
+    with cable_to(stack.url) as made:
+        yield made
+
+
+@pytest.fixture
 def first(
-    shared_environment: dict[str, str], tmp_path: Path, service: httpx.Client
+    shared_environment: dict[str, str],
+    cable: tuple[Cable, str],
+    tmp_path: Path,
+    service: httpx.Client,
 ) -> Iterator[BridgeProcess]:
-    with running_bridge(shared_environment, tmp_path / "first") as process:
+    environment = {**shared_environment, "SUPABASE_URL": cable[1]}
+    with running_bridge(environment, tmp_path / "first") as process:
         yield process
     # the next test's bridges have nothing to do with this one's accounts and hosts
     for table in ("integration_accounts", "bridge_workers"):
@@ -153,6 +165,37 @@ async def test_the_accounts_of_a_killed_host_are_back_within_fifteen_seconds_and
     assert watched.qr_codes == []
     await linked.talk_both_ways()
 
+    # its plain session file is worth nothing any more, and goes when the host runs again
+    assert await session_files(first) != []
+    first.start()
+    await until(lambda: session_files(first), lambda files: files == [], within_s=60)
+    assert holder(service, linked.account) == worker_of(second)
+    await linked.talk_both_ways()
+
+
+async def test_what_a_host_heard_before_it_lost_its_account_is_recorded_late(
+    first: BridgeProcess,
+    linked: Linked,
+    second: BridgeProcess,
+    service: httpx.Client,
+    cable: tuple[Cable, str],
+) -> None:
+    await linked.talk_both_ways()
+    cable[0].pull_out()
+    linked.simulator.send_text(linked.customer, to=linked.number, text="heard by one host alone")
+    await until_held_by(service, linked, second, within_s=60)
+    await linked.talk_both_ways()
+    assert await linked.frontend.rows("messages", conteudo="heard by one host alone") == []
+    cable[0].plug_in()
+    row = await linked.frontend.until_message(conteudo="heard by one host alone", within_s=60)
+    assert row["integration_account_id"] == linked.account
+    await until(lambda: session_files(first), lambda files: files == [], within_s=60)
+    await linked.talk_both_ways()
+    assert (await linked.frontend.row("integration_accounts", id=linked.account))[
+        "status"
+    ] == "connected"
+    assert holder(service, linked.account) == worker_of(second)
+
 
 async def test_a_host_that_was_paused_beyond_its_lease_writes_nothing_when_it_wakes_up(
     first: BridgeProcess, linked: Linked, second: BridgeProcess, service: httpx.Client
@@ -170,7 +213,9 @@ async def test_a_host_that_was_paused_beyond_its_lease_writes_nothing_when_it_wa
             process.resume()
         # it learns of its loss, and has no session of the account any more
         await until(
-            lambda: log_of(first), lambda log: "The account is not ours any more" in log, within_s=30
+            lambda: log_of(first),
+            lambda log: "The account is not ours any more" in log,
+            within_s=30,
         )
         for _ in range(3):
             await linked.talk_both_ways()

@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import anyio
 import pytest
@@ -15,6 +16,7 @@ from bridge import events as ev
 from bridge.engine import process
 from bridge.engine.host import USE_LOCAL, EngineDied, EngineHost
 from bridge.engine.quarantine import EngineKeepsDying
+from bridge.ids import AccountId, LeaseEpoch
 from tests.integration.engine.driver import Driven, call, driven, linked, opened
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(180)]
@@ -98,7 +100,7 @@ async def test_the_accounts_of_an_engine_that_grew_move_to_a_fresh_one(
                 assert not told[0].died
                 await told[0].session.aclose()
         assert sorted(order) == ["one", "two"]
-        await until(lambda: not os.path.exists(f"/proc/{grown}"))
+        await until(lambda: not Path(f"/proc/{grown}").exists())
         async with (
             opened(host, "one", vault, epoch=2, image=USE_LOCAL) as one,
             opened(host, "two", vault, epoch=2, image=USE_LOCAL) as two,
@@ -139,7 +141,7 @@ async def test_accounts_leave_a_worn_out_engine_politely(
         async with opened(host, account, vault, epoch=2, image=USE_LOCAL) as drive:
             await drive.signal(ev.Connected)
             assert drive.engine_pid == worn
-        await until(lambda: not os.path.exists(f"/proc/{worn}"))
+        await until(lambda: not Path(f"/proc/{worn}").exists())
         async with opened(host, account, vault, epoch=3, image=USE_LOCAL) as drive:
             await hear(drive, phones, ana, owner, "elsewhere")
             assert drive.engine_pid != worn
@@ -149,14 +151,13 @@ async def test_an_account_that_kills_its_engine_is_isolated_then_refused_and_oth
     place, phones, vault, owner, ana, tmp_path, hooked
 ):
     deaths = {"good": 0, "poison": 0}
-    connected = {"good": anyio.Event()}
     refused = anyio.Event()
 
-    async def keep(host: EngineHost, name: str, drive: Driven | None) -> None:
+    async def keep(host: EngineHost, name: AccountId) -> None:
         """As an account does: open again when the engine has died."""
         for epoch in range(2, 100):
             try:
-                session = await host.open(name, epoch, vault=vault, image=USE_LOCAL)
+                session = await host.open(name, LeaseEpoch(epoch), vault=vault, image=USE_LOCAL)
             except EngineKeepsDying:
                 refused.set()
                 return
@@ -177,8 +178,8 @@ async def test_an_account_that_kills_its_engine_is_isolated_then_refused_and_oth
             assert good.engine_pid == poison.engine_pid
         (tmp_path / "poison").write_text("poison")
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(keep, host, "good", None)
-            tasks.start_soon(keep, host, "poison", None)
+            tasks.start_soon(keep, host, AccountId("good"))
+            tasks.start_soon(keep, host, AccountId("poison"))
             with anyio.fail_after(120):
                 await refused.wait()
             told = deaths["good"]

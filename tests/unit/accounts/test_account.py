@@ -103,6 +103,7 @@ class FakeHost:
         self.sessions: list[FakeSession] = []
         self.faults: list[Exception] = []
         self.local: LocalState | None = None
+        self.intact = True
         self.more = anyio.Event()
 
     async def open(
@@ -131,6 +132,9 @@ class FakeHost:
 
     def local_state(self, account: AccountId) -> LocalState | None:
         return self.local
+
+    async def local_is_intact(self, account: AccountId) -> bool:
+        return self.intact
 
     def accounts_with_unrecorded_events(self) -> list[AccountId]:
         return []
@@ -272,6 +276,16 @@ async def test_the_file_on_this_disk_is_used_if_nobody_ran_the_account_in_betwee
     async with world.running():
         await world.host.session(1)
     assert world.host.opened[1] == ("bytes", None)
+
+
+async def test_a_damaged_file_on_this_disk_is_not_used_and_the_operator_is_told() -> None:
+    world = World(linked=True, desired=Desired.RUNNING)
+    world.host.local = LocalState(LeaseEpoch(4))
+    world.host.intact = False
+    async with world.running():
+        await world.host.session(0)
+    assert world.host.opened == [("bytes", None)]
+    assert world.rpc.reported == [("error", "session_file_damaged")]
 
 
 async def test_connect_answers_when_the_qr_is_out_and_the_row_has_it() -> None:
