@@ -318,10 +318,7 @@ class Account:
                     self._goal = Goal.RESUME
             match TRANSITIONS[occurrence].then:
                 case Next.RETRY:
-                    first = self._backoff.attempts == 0
-                    pause_s = self._backoff.next_delay_s()
-                    if first and occurrence is Occurrence.ENGINE_DIED:
-                        pause_s = 0.0  # mostly it was somebody else's fault, and a spare is there
+                    pause_s = self._pause_s(occurrence)
                     await self._face.show(occurrence, sentence=ended.sentence, retry_in_s=pause_s)
                 case Next.FORGET:
                     if self._logging_out:
@@ -331,21 +328,20 @@ class Account:
                     await self._face.show(occurrence)
                 case then:
                     self._goal = Goal.REST
-                    if then is Next.HOLD:
-                        await self._report(occurrence, ended.sentence)
                     await self._face.show(
                         occurrence, sentence=ended.sentence, retry_in_s=ended.retry_after_s
                     )
+                    if then is Next.HOLD:
+                        await self._face.report("error", occurrence.value, self._face.sentence)
         if pause_s is not None and not self._stopping:
             with anyio.move_on_after(pause_s):
                 await self._woken.wait()
 
-    async def _report(self, occurrence: Occurrence, sentence: str | None) -> None:
-        message = sentence or TRANSITIONS[occurrence].sentence
-        await until_available(
-            lambda: self._around.rpc.report(self.id, "error", occurrence.value, message),
-            what="report",
-        )
+    def _pause_s(self, occurrence: Occurrence) -> float:
+        first = self._backoff.attempts == 0
+        pause_s = self._backoff.next_delay_s()
+        # mostly it was another account's fault, or nobody's, and a spare engine is there
+        return 0.0 if first and occurrence is Occurrence.ENGINE_DIED else pause_s
 
     def _may_be_the_last_host(self) -> bool:
         """Whether it was the host before us that took the session; asked once a lease."""

@@ -1,7 +1,7 @@
 """So many connections to WhatsApp a second, over all accounts of a host.
 
-A host that starts with two hundred accounts would otherwise open two hundred connections at once, from
-one address. The first few go at once, the others in the order in which they came.
+A host that starts with two hundred accounts would otherwise open two hundred connections at once,
+from one address. The first few go at once, the others in the order in which they came.
 """
 
 from __future__ import annotations

@@ -27,6 +27,9 @@ class WritesAccounts(Protocol):
     ) -> None:
         """Write the given columns."""
 
+    async def report(self, account: AccountId | None, level: str, code: str, message: str) -> None:
+        """Leave a line for the operator."""
+
 
 class Face:
     """Writes the row, and remembers what it says."""
@@ -105,6 +108,12 @@ class Face:
         """Write other columns; what was shown last stays."""
         await self._write(columns)
 
+    async def report(self, level: str, code: str, sentence: str) -> None:
+        """Leave a line in `whatsapp_baileys_events`."""
+        await until_available(
+            lambda: self._rpc.report(self._account, level, code, sentence), what="report"
+        )
+
     async def want(self, desired: Desired) -> None:
         """Say whether the account should have a session, now and on whichever host."""
         await self._write({"desired": desired.value})
@@ -121,5 +130,5 @@ class Face:
 
 
 def later(seconds: float) -> dict[str, float]:
-    """The time so many seconds from now, by the clock of the database: that of a host may be wrong."""
+    """The time so many seconds from now, by the database's clock: a host's may be wrong."""
     return {"in_s": seconds}

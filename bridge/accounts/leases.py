@@ -22,8 +22,8 @@ from bridge.supabase.rpc import Lease
 
 # However often somebody rings, the database is asked no more often than this.
 MIN_PAUSE_S = 0.1
-# So much of a lease one request may take. A renewal begins with three quarters of it left: after one
-# that hangs, there is time for another.
+# So much of a lease one request may take. A renewal begins with three quarters of it left: after
+# one that hangs, there is time for another.
 PATIENCE = 0.4
 
 

@@ -1,9 +1,9 @@
 """What is left on this disk of accounts that another host has taken since.
 
-After a `kill -9`, or when Supabase was away for longer than a lease, a host may find a journal that it
-cannot record as a holder any more, and a session file that is old and in plain form. What the journal
-tells is recorded late, as facts; the file is deleted. What nobody took since stays: the next lease of
-this host goes on with it.
+After a `kill -9`, or when Supabase was away for longer than a lease, a host may find a journal that
+it cannot record as a holder any more, and a session file that is old and in plain form. What the
+journal tells is recorded late, as facts; the file is deleted. What nobody took since stays: the
+next lease of this host goes on with it.
 """
 
 from __future__ import annotations

@@ -13,7 +13,6 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import partial
 from typing import Any, Literal, Protocol
 
 import anyio
@@ -54,6 +53,10 @@ from bridge.supabase.patience import until_available
 from bridge.supabase.rpc import BridgeRpc, StoredSession
 from bridge.vault import Vault, open_json
 
+DAMAGED = (
+    "The session file on the bridge's disk was damaged; the saved copy is used instead. Look at "
+    "the disk."
+)
 DAY_S = 86400.0
 PHONE_SILENT_DAYS = 12
 # Days are counted: subscribers of the row need not hear of every receipt.
@@ -243,8 +246,7 @@ class LiveSession:
                 self.linked = False
                 return Ended(Occurrence.PAIRING_INTERRUPTED)
             image = await self._image(stored)
-            if around.connect_rate is not None and self._mode is not Mode.REPLAY:
-                await around.connect_rate.turn(urgent=self._mode is Mode.PAIR)
+            await self._take_turn()
             session = await around.host.open(
                 self._account,
                 self._epoch,
@@ -313,22 +315,15 @@ class LiveSession:
             # nobody ran it in between; the file is newer than the copy, or equal
             if await self._around.host.local_is_intact(self._account):
                 return USE_LOCAL
-            await self._tell_broken_file()
+            # the saved copy is at most a second older, and whole
+            await self._face.report("error", "session_file_damaged", DAMAGED)
         return image
 
-    async def _tell_broken_file(self) -> None:
-        """The saved copy is at most a second older, and whole."""
-        logger.error("The session file on this disk is damaged; the saved copy is used")
-        await until_available(
-            lambda: self._around.rpc.report(
-                self._account,
-                "error",
-                "session_file_damaged",
-                "The session file on the bridge's disk was damaged; the saved copy is used instead. "
-                "Look at the disk.",
-            ),
-            what="report",
-        )
+    async def _take_turn(self) -> None:
+        """Connections of a host begin one after the other; who shows a QR does not wait."""
+        rate = self._around.connect_rate
+        if rate is not None and self._mode is not Mode.REPLAY:
+            await rate.turn(urgent=self._mode is Mode.PAIR)
 
     def _restored(self, stored: StoredSession) -> bytes:
         generations = [delta.generation for delta in stored.deltas]
@@ -378,9 +373,7 @@ class LiveSession:
             case Connected():
                 await self._take_connected(signal, helpers)
             case PhoneSeen():
-                if self._phone_silent_s is None or self._phone_silent_s > PHONE_NOTED_EVERY_S:
-                    self._phone_silent_s = 0.0
-                    await face.note(phone_last_seen_at="now")
+                await self._note_phone()
             case Disconnected():
                 self._note_disconnected()
                 self._calm()
@@ -391,16 +384,8 @@ class LiveSession:
                 )
             case PairingFailed():
                 return Ended(occurrence_of(signal.code))
-            case SessionEnded(code="lease_expired"):
-                raise LeaseLost("The lease was not renewed in time.")
-            case SessionEnded(code="stopped"):
-                return Ended(None)
             case SessionEnded():
-                if signal.detail:
-                    logger.info(
-                        "WhatsApp ended the session", code=signal.code, detail=signal.detail
-                    )
-                return Ended(occurrence_of(signal.code), retry_after_s=signal.retry_after_s)
+                return _ended_with(signal)
         return None
 
     async def _take_connected(self, signal: Connected, helpers: TaskGroup) -> None:
@@ -439,6 +424,11 @@ class LiveSession:
             if self.session is not None:
                 self.session.end("unreachable")
 
+    async def _note_phone(self) -> None:
+        if self._phone_silent_s is None or self._phone_silent_s > PHONE_NOTED_EVERY_S:
+            self._phone_silent_s = 0.0
+            await self._face.note(phone_last_seen_at="now")
+
     async def _watch_phone(self) -> None:
         """WhatsApp unlinks a companion whose phone stays away for two weeks: warn before."""
         warned_days = 0
@@ -456,16 +446,7 @@ class LiveSession:
                     "after 14. Open WhatsApp on the phone."
                 )
                 await self._face.show(Occurrence.PHONE_OFFLINE, sentence=sentence)
-                await until_available(
-                    partial(
-                        self._around.rpc.report,
-                        self._account,
-                        "warning",
-                        Occurrence.PHONE_OFFLINE.value,
-                        sentence,
-                    ),
-                    what="report",
-                )
+                await self._face.report("warning", Occurrence.PHONE_OFFLINE.value, sentence)
                 warned_days = days
 
     def _calm(self) -> None:
@@ -533,6 +514,16 @@ class LiveSession:
             if saving.cancelled_caught:
                 return
         await session.forget()
+
+
+def _ended_with(signal: SessionEnded) -> Ended:
+    if signal.code == "lease_expired":
+        raise LeaseLost("The lease was not renewed in time.")
+    if signal.code == "stopped":
+        return Ended(None)
+    if signal.detail:
+        logger.info("WhatsApp ended the session", code=signal.code, detail=signal.detail)
+    return Ended(occurrence_of(signal.code), retry_after_s=signal.retry_after_s)
 
 
 def _ended_by(fault: AccountError) -> Ended:

@@ -257,8 +257,7 @@ class Connection:
             return
         own = self._own
         assert own is not None
-        if kind in _MAY_BE_THE_PHONE and translate.is_of_the_phone(proto):
-            self._note_phone()
+        self._note_phone(kind, proto)
         if kind is Kind.MESSAGE and self._out.histories is not None:
             announced = translate.announced_history(proto)
             if announced is not None:
@@ -278,9 +277,13 @@ class Connection:
         else:
             self._end(endings.of_event(kind.name, proto))
 
-    def _note_phone(self) -> None:
+    def _note_phone(self, kind: Kind, proto: Any) -> None:
         now = time.monotonic()
-        if now >= self._phone_again_at:
+        if (
+            kind in _MAY_BE_THE_PHONE
+            and now >= self._phone_again_at
+            and translate.is_of_the_phone(proto)
+        ):
             self._phone_again_at = now + PHONE_EVERY_S
             self._out.signal(PhoneSeen())
 

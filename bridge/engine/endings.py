@@ -9,8 +9,8 @@ from bridge.events import PairingFailed, SessionEnded, Signal
 # whatsmeow qrchan.go; what is not here is a failure
 _NOT_THE_END = {"err-scanned-without-multidevice"}
 
-# Neonize_pb2.ConnectFailureReason, the ones that mean something else than "try again". whatsmeow has
-# events of their own for most of them; a later version may have one less.
+# Neonize_pb2.ConnectFailureReason, the ones that mean something else than "try again". whatsmeow
+# has events of their own for most of them; a later version may have one less.
 _FINAL_REASONS = {
     2: "logged_out",
     3: "banned",

@@ -1,8 +1,9 @@
 """The engine processes of a host: who goes where, and which one is replaced when.
 
-There is always an empty process, started before it is needed: a QR then takes no longer than WhatsApp's
-handshake, and accounts whose engine died are back as soon as they have connected. An engine that leaked
-too much, or grew too large, is left politely: its accounts move to another one, one after the other.
+There is always an empty process, started before it is needed: a QR then takes no longer than
+WhatsApp's handshake, and accounts whose engine died are back as soon as they have connected. An
+engine that leaked too much, or grew too large, is left politely: its accounts move to another one,
+one after the other.
 """
 
 from __future__ import annotations

@@ -327,7 +327,7 @@ class EngineHost:
         ]
 
     async def local_is_intact(self, account: AccountId) -> bool:
-        """Whether SQLite finds nothing wrong with the session file. Before `open`, not during it."""
+        """Whether SQLite finds nothing wrong with the session file; not while it is open."""
         return await anyio.to_thread.run_sync(replica.is_intact, self._database(account))
 
     async def remains(self) -> list[Remains]:

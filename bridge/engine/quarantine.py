@@ -1,9 +1,9 @@
 """Which account it is that kills its engine, found out without asking: by keeping company apart.
 
-When an engine dies, every account in it is a suspect. After the first death they come back together,
-at once: a fault of the Go library hits anybody. If it happens again they come back in small groups,
-and after that each alone. One that goes on killing an engine of its own is refused in the end. Whoever
-lives through the window is no suspect any more.
+When an engine dies, every account in it is a suspect. After the first death they come back
+together, at once: a fault of the Go library hits anybody. If it happens again they come back in
+small groups, and after that each alone. One that goes on killing an engine of its own is refused in
+the end. Whoever lives through the window is no suspect any more.
 """
 
 from __future__ import annotations
@@ -85,8 +85,8 @@ class Quarantine:
     def admit(self, account: AccountId) -> None:
         """Before it is opened.
 
-        :raises EngineKeepsDying: if it killed enough; the next time it gets one more chance, because
-            nobody but a person asks for that.
+        :raises EngineKeepsDying: if it killed enough; the next time it gets one more chance,
+            because nobody but a person asks for that.
         """
         record = self._recent(account)
         if len(record.deaths) > ALONE_AFTER and len(record.alone) >= REFUSED_AFTER:

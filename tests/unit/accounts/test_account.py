@@ -390,6 +390,7 @@ async def test_an_account_that_kills_its_engines_is_paused_and_the_events_say_so
         await world.rpc.until("engine_keeps_dying")
         assert (world.rpc.row["status"], world.rpc.row["next_action"]) == ("error", "unblock")
         assert "desired" not in world.rpc.row
+        await anyio.wait_all_tasks_blocked()
         assert world.rpc.reported == [("error", "engine_keeps_dying")]
         assert world.host.opened == []
         async with anyio.create_task_group() as tasks:
