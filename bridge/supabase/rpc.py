@@ -77,6 +77,21 @@ class LeaseEpochRow(Row, frozen=True):
     lease_owner: str | None = None
 
 
+class SealedItem(Row, frozen=True):
+    """Something sealed.
+
+    Attributes:
+        what: `session`, `change` (of a session) or `media`.
+        generation: what it is tied to.
+    """
+
+    what: str
+    id: str
+    account_id: AccountId
+    generation: int
+    sealed: dict[str, Any]
+
+
 class ClaimedCommand(Row, frozen=True):
     """A row of `commands` that is now this worker's to execute."""
 
@@ -253,6 +268,15 @@ class BridgeRpc:
     async def list_accounts(self) -> list[ListedAccount]:
         """All accounts, for the operator."""
         return await self._call("bridge_list_accounts", {}, list[ListedAccount])
+
+    async def list_sealed(self, key_id: str, skip: Sequence[str], limit: int) -> list[SealedItem]:
+        """What is sealed with another key than this one."""
+        arguments = {"p_key_id": key_id, "p_skip": list(skip), "p_limit": limit}
+        return await self._call("bridge_list_sealed", arguments, list[SealedItem])
+
+    async def reseal(self, items: Sequence[dict[str, Any]]) -> dict[str, int]:
+        """Put back what was sealed anew; how many of each had not changed meanwhile."""
+        return await self._call("bridge_reseal", {"p_items": list(items)}, dict[str, int])
 
     async def register_worker(self, info: dict[str, Any]) -> Registered:
         """Be known; gives up what an earlier run of this worker held."""
