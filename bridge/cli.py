@@ -159,8 +159,8 @@ def _keys_rotate(_: argparse.Namespace) -> int:
     newest, *older = vault.key_ids
     done = rotated.resealed
     print(
-        f"Sealed anew with key {newest}: {done['session']} session states, "
-        f"{done['change']} changes of them, {done['media']} keys of media."
+        f"Sealed anew with key {newest}: session states {done['session']}, changes of them "
+        f"{done['change']}, keys of media {done['media']}."
     )
     for item, code in rotated.unreadable.items():
         print(f"✗ {item} cannot be opened ({code}); it was left as it is.")

@@ -53,6 +53,12 @@ from bridge.supabase.patience import until_available
 from bridge.supabase.rpc import BridgeRpc, StoredSession
 from bridge.vault import Vault, open_json
 
+RECOVERING = (
+    "Connected from a saved state that misses the last moment before a crash: some messages may "
+    "come late, or be asked for again."
+)
+# Sends wait so long then.
+RECOVERY_S = 3.0
 DAMAGED = (
     "The session file on the bridge's disk was damaged; the saved copy is used instead. Look at "
     "the disk."
@@ -214,11 +220,12 @@ class LiveSession:
         self._blip: anyio.CancelScope | None = None
         self.session: Session | None = None
         self._saver: Saver | None = None
+        self._recovering = False
 
     @property
     def ready(self) -> bool:
         """Whether sends may be handed over."""
-        return self.connected and self.settled.is_set()
+        return self.connected and self.settled.is_set() and not self._recovering
 
     def stop(self) -> None:
         """End it: recorded, saved, closed."""
@@ -317,6 +324,7 @@ class LiveSession:
                 return USE_LOCAL
             # the saved copy is at most a second older, and whole
             await self._face.report("error", "session_file_damaged", DAMAGED)
+        self._recovering = stored.is_behind
         return image
 
     async def _take_turn(self) -> None:
@@ -405,10 +413,24 @@ class LiveSession:
         }
         if self._mode is Mode.PAIR:
             details["phone_last_seen_at"] = "now"  # it was there to scan
-        await self._face.show(Occurrence.CONNECTED, **details)
+        sentence = RECOVERING if self._recovering else None
+        await self._face.show(Occurrence.CONNECTED, sentence=sentence, **details)
+        if self._recovering:
+            helpers.start_soon(self._recover, name="recover")
         self.connected = True
         self._connected_at = time.monotonic()
         self._linked_anew.set()
+        self._around.ring()
+
+    async def _recover(self) -> None:
+        """The state is a little older than what WhatsApp knows: hear first, send afterwards.
+
+        A send would use keys a second time that the lost state had used already; what the others
+        send now brings the ratchets on, or is asked for again.
+        """
+        await self._face.report("warning", "recovering", RECOVERING)
+        await anyio.sleep(RECOVERY_S)
+        self._recovering = False
         self._around.ring()
 
     async def _wait_for_it(self, blip: anyio.CancelScope) -> None:
@@ -506,6 +528,7 @@ class LiveSession:
             with anyio.move_on_after(DRAIN_S) as saving:
                 try:
                     await self._saver.flush()
+                    await self._face.note(ended_cleanly=True)
                 except LeaseLost:
                     raise
                 except AccountError as fault:

@@ -132,10 +132,12 @@ class StoredSession(Row, frozen=True):
 
     Attributes:
         generation: of the newest part; 0 if nothing was ever saved.
+        is_behind: the session before did not end cleanly, and heard something after the last save.
         auth_state: sealed base, or None when the account was never linked.
     """
 
     generation: int
+    is_behind: bool = False
     auth_state: dict[str, Any] | None = None
     deltas: list[Delta] = []
 

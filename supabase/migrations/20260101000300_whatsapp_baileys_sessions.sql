@@ -6,6 +6,8 @@ create table public.whatsapp_baileys_sessions (
   auth_state jsonb
     constraint whatsapp_baileys_sessions_auth_state_is_an_object check (jsonb_typeof(auth_state) = 'object'),
   generation bigint not null default 0,
+  saved_at timestamptz,
+  ended_cleanly boolean not null default true,
   lease_owner uuid,
   lease_epoch bigint not null default 0,
   lease_expires_at timestamptz,
@@ -27,6 +29,9 @@ comment on column public.whatsapp_baileys_sessions.auth_state is
   'WhatsApp keys of the account, sealed with BAILEYS_AUTH_SECRET; null when it is not linked.';
 comment on column public.whatsapp_baileys_sessions.generation is
   'Counts the saved states. A save must bring exactly the next number; it never falls.';
+comment on column public.whatsapp_baileys_sessions.saved_at is 'When the state was last saved.';
+comment on column public.whatsapp_baileys_sessions.ended_cleanly is
+  'False from when a session is opened until it has ended with its last state saved.';
 comment on column public.whatsapp_baileys_sessions.lease_owner is 'The worker that runs the account now.';
 comment on column public.whatsapp_baileys_sessions.lease_epoch is
   'Counts how often the account changed hands. Every write of the bridge carries it (fencing); it never falls.';

@@ -6,14 +6,14 @@ import struct
 import time
 import zlib
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, cast
 
 import anyio
 import msgspec
 import pytest
 
-from bridge.accounts.account import Account
+from bridge.accounts.account import Account, NotConnected
 from bridge.accounts.ledger import SendLedger
 from bridge.accounts.saver import PURPOSE
 from bridge.accounts.session import Surroundings
@@ -155,6 +155,7 @@ class FakeRpc:
         self.destroyed = 0
         self.reported: list[tuple[str, str]] = []
         self.released: list[AccountId] = []
+        self.is_behind = False
         self.lost = False
         self.slow: anyio.Event | None = None
         self.changed = anyio.Event()
@@ -193,7 +194,12 @@ class FakeRpc:
                 await self.changed.wait()
 
     async def load_session(self, account: AccountId, epoch: LeaseEpoch) -> StoredSession:
-        return StoredSession(generation=self.generation, auth_state=self.state, deltas=self.deltas)
+        return StoredSession(
+            generation=self.generation,
+            is_behind=self.is_behind,
+            auth_state=self.state,
+            deltas=self.deltas,
+        )
 
     async def destroy_session(self, account: AccountId, epoch: LeaseEpoch) -> None:
         self.destroyed += 1
@@ -369,6 +375,46 @@ async def test_a_phone_that_stays_away_is_warned_of_until_it_is_seen_again() -> 
         await world.rpc.until("connected")
     assert world.rpc.shown[2:] == ["phone_offline", "phone_offline", "connected", "bridge_stopped"]
     assert world.rpc.reported == [("warning", "phone_offline")] * 2
+
+
+async def test_after_a_crash_that_lost_the_newest_state_sends_wait_a_moment_and_it_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("bridge.accounts.session.RECOVERY_S", 0.2)
+    world = World(linked=True, desired=Desired.RUNNING)
+    world.rpc.is_behind = True
+    async with world.running() as account:
+        (await world.host.session(0)).signals.put(ME)
+        await world.rpc.until("connected")
+        assert "before a crash" in world.rpc.row["status_detail"]
+        with pytest.raises(NotConnected) as caught:
+            await account.send(CommandId("c"), Jid("1@lid"), Text(text="x"), Attempt(1, None))
+        assert caught.value.retryable
+        await anyio.wait_all_tasks_blocked()
+        assert world.rpc.reported == [("warning", "recovering")]
+        async with anyio.create_task_group() as tasks:
+            with anyio.fail_after(5):
+                while not world.host.sessions[0].sent:
+                    await anyio.sleep(0.02)
+                    tasks.start_soon(try_to_send, account)
+            tasks.cancel_scope.cancel()
+    assert world.rpc.row["ended_cleanly"] is True
+
+
+async def try_to_send(account: Account) -> None:
+    with suppress(NotConnected):
+        await account.send(CommandId("c"), Jid("1@lid"), Text(text="x"), Attempt(1, None))
+
+
+async def test_the_file_on_this_disk_misses_nothing_after_a_crash() -> None:
+    world = World(linked=True, desired=Desired.RUNNING)
+    world.rpc.is_behind = True
+    world.host.local = LocalState(LeaseEpoch(4))
+    async with world.running():
+        (await world.host.session(0)).signals.put(ME)
+        await world.rpc.until("connected")
+        await anyio.wait_all_tasks_blocked()
+        assert world.rpc.reported == []
 
 
 async def test_a_session_that_is_asked_to_leave_its_engine_is_opened_again_at_once() -> None:
