@@ -295,6 +295,8 @@ class Account:
             self._had_auth = self._has_auth
             self._live = None
         self._settled = self._settled or live.settled.is_set()
+        if goal is Goal.PAIR and self._goal is Goal.PAIR and self._has_auth:
+            self._goal = Goal.RESUME  # it was linked: whatever ended it, no new QR
         if live.connected_for_s > STEADY_S:
             self._backoff.reset()
         if goal is Goal.REPLAY and self._goal is Goal.REPLAY:
@@ -311,11 +313,9 @@ class Account:
         if occurrence is Occurrence.REPLACED and self._may_be_the_last_host():
             occurrence = Occurrence.CONNECT_FAILURE
         async with self._deciding:
-            if goal is Goal.PAIR and TRANSITIONS[occurrence].then is Next.RETRY:
-                if not self._has_auth:
-                    occurrence = Occurrence.PAIRING_FAILED
-                elif self._goal is Goal.PAIR:
-                    self._goal = Goal.RESUME
+            retries = TRANSITIONS[occurrence].then is Next.RETRY
+            if retries and goal is Goal.PAIR and not self._has_auth:
+                occurrence = Occurrence.PAIRING_FAILED
             match TRANSITIONS[occurrence].then:
                 case Next.RETRY:
                     pause_s = self._pause_s(occurrence)

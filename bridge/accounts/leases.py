@@ -22,8 +22,8 @@ from bridge.supabase.rpc import Lease
 
 # However often somebody rings, the database is asked no more often than this.
 MIN_PAUSE_S = 0.1
-# So much of a lease one request may take. A renewal begins with three quarters of it left: after
-# one that hangs, there is time for another.
+# So much of a lease one request may take. A renewal begins with most of it left: after one that
+# hangs, there is time for another. It is also how a host learns what another one gave back.
 PATIENCE = 0.4
 
 
@@ -81,7 +81,7 @@ class LeaseKeeper:
                 self.held = [lease.account_id for lease in leases]
                 self._apply(leases, asked_at + self._lease_s)
             await anyio.sleep(MIN_PAUSE_S)
-            part = random.uniform(0.02, 0.1) if failures else random.uniform(0.2, 0.25)  # noqa: S311
+            part = random.uniform(0.02, 0.1) if failures else random.uniform(0.1, 0.14)  # noqa: S311
             with anyio.move_on_after(self._lease_s * part):
                 await self._rung.wait()
 

@@ -217,6 +217,7 @@ class LiveSession:
         self._recorded_more = anyio.Event()
         self._pumped = anyio.Event()
         self._stop = anyio.CancelScope()
+        self._turn = anyio.CancelScope()
         self._blip: anyio.CancelScope | None = None
         self.session: Session | None = None
         self._saver: Saver | None = None
@@ -230,6 +231,7 @@ class LiveSession:
     def stop(self) -> None:
         """End it: recorded, saved, closed."""
         self._stop.cancel()
+        self._turn.cancel()
 
     def renewed(self, lease_until: float, phone_silent_s: float | None = None) -> None:
         """The lease holds until then (monotonic seconds); so long the phone was not seen."""
@@ -245,36 +247,11 @@ class LiveSession:
             LeaseLost: the account is not ours any more; nothing was written after that was known.
         """
         around = self._around
-        try:
-            stored = await until_available(
-                lambda: around.rpc.load_session(self._account, self._epoch), what="load session"
-            )
-            if self._mode is Mode.RESUME and stored.auth_state is None:
-                self.linked = False
-                return Ended(Occurrence.PAIRING_INTERRUPTED)
-            image = await self._image(stored)
-            await self._take_turn()
-            session = await around.host.open(
-                self._account,
-                self._epoch,
-                vault=around.vault,
-                image=image,
-                pairing=self._pairing,
-                history_days=self._history_days,
-            )
-        except LeaseLost:
-            raise
-        except AccountError as fault:
-            return _ended_by(fault)
+        opened = await self._open()
+        if isinstance(opened, Ended):
+            return opened
+        session, self._saver = opened
         self.session = session
-        self._saver = Saver(
-            around.rpc,
-            around.vault,
-            session.replica,
-            self._account,
-            self._epoch,
-            stored.generation,
-        )
         ended: Ended | None = None
         cause: BridgeError | None = None
         try:
@@ -312,6 +289,40 @@ class LiveSession:
             await self._put_away(session, ended)
         return ended
 
+    async def _open(self) -> tuple[Session, Saver] | Ended:
+        around = self._around
+        try:
+            stored = await until_available(
+                lambda: around.rpc.load_session(self._account, self._epoch), what="load session"
+            )
+            if self._mode is Mode.RESUME and stored.auth_state is None:
+                self.linked = False
+                return Ended(Occurrence.PAIRING_INTERRUPTED)
+            image = await self._image(stored)
+            if not await self._take_turn():
+                return Ended(None)
+            session = await around.host.open(
+                self._account,
+                self._epoch,
+                vault=around.vault,
+                image=image,
+                pairing=self._pairing,
+                history_days=self._history_days,
+            )
+        except LeaseLost:
+            raise
+        except AccountError as fault:
+            return _ended_by(fault)
+        saver = Saver(
+            around.rpc,
+            around.vault,
+            session.replica,
+            self._account,
+            self._epoch,
+            stored.generation,
+        )
+        return session, saver
+
     async def _image(self, stored: StoredSession) -> bytes | UseLocal | None:
         if self._mode is not Mode.RESUME:
             return None
@@ -327,11 +338,14 @@ class LiveSession:
         self._recovering = stored.is_behind
         return image
 
-    async def _take_turn(self) -> None:
-        """Connections of a host begin one after the other; who shows a QR does not wait."""
+    async def _take_turn(self) -> bool:
+        """Connections of a host begin one after the other; False if it was stopped meanwhile."""
         rate = self._around.connect_rate
-        if rate is not None and self._mode is not Mode.REPLAY:
+        if rate is None or self._mode is Mode.REPLAY:
+            return True
+        with self._turn:
             await rate.turn(urgent=self._mode is Mode.PAIR)
+        return not self._turn.cancelled_caught
 
     def _restored(self, stored: StoredSession) -> bytes:
         generations = [delta.generation for delta in stored.deltas]

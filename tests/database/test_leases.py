@@ -391,3 +391,18 @@ def test_a_worker_that_stops_or_is_dead_gets_nothing_and_gives_nothing_up(
     )
     second.hold()
     assert world.all("select from whatsapp_baileys_sessions where moving_to is not null") == []
+
+
+def test_commands_of_an_account_that_moves_wait_for_its_next_host(
+    world: World, team: Team, bridge: Bridge
+) -> None:
+    accounts = accounts_of(world, team, bridge, 2)
+    second = settled_bridge(world)
+    second.hold()
+    for account in accounts:
+        team.send(account, "+5511987654321")
+    [stays] = [a for a, row in bridge.hold().items() if not row["wanted_elsewhere"]]
+    assert [row["account_id"] for row in bridge.claim()] == [stays]
+    give_back_what_is_wanted(bridge)
+    [moved] = second.hold()
+    assert [row["account_id"] for row in second.claim()] == [moved]

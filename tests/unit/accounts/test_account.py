@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import struct
 import time
 import zlib
@@ -14,6 +15,7 @@ import msgspec
 import pytest
 
 from bridge.accounts.account import Account, NotConnected
+from bridge.accounts.connect_rate import ConnectRate
 from bridge.accounts.ledger import SendLedger
 from bridge.accounts.saver import PURPOSE
 from bridge.accounts.session import Surroundings
@@ -427,6 +429,35 @@ async def test_a_session_that_is_asked_to_leave_its_engine_is_opened_again_at_on
         await world.rpc.until("connected")
         assert world.host.sessions[0].closed
     assert world.rpc.shown == ["starting", "connected"] * 2 + ["bridge_stopped"]
+
+
+async def test_an_account_linked_just_now_that_leaves_its_engine_shows_no_new_qr() -> None:
+    world = World(linked=False, desired=Desired.STOPPED)
+    async with world.running() as account, anyio.create_task_group() as tasks:
+
+        async def link() -> None:
+            (await world.host.session(0)).signals.put(ME)
+
+        tasks.start_soon(link)
+        assert await account.connect(PairByQr()) is AccountStatus.CONNECTED
+        world.rpc.state = FakeRpc(linked=True).state
+        world.host.sessions[0].end("stopped")
+        (await world.host.session(1)).signals.put(ME)
+        await world.rpc.until("connected")
+    assert world.host.opened == [("NoneType", PairByQr()), ("bytes", None)]
+
+
+async def test_a_stop_does_not_wait_for_a_turn_to_connect() -> None:
+    world = World(linked=True, desired=Desired.RUNNING)
+    rate = ConnectRate(0.001)
+    for _ in range(rate.at_once):
+        rate.take()
+    world.around = dataclasses.replace(world.around, connect_rate=rate)
+    with anyio.fail_after(5):
+        async with world.running():
+            await world.rpc.until("starting")
+            await anyio.wait_all_tasks_blocked()
+    assert world.host.opened == []
 
 
 async def test_an_account_that_kills_its_engines_is_paused_and_the_events_say_so() -> None:
