@@ -240,6 +240,7 @@ class EngineProcess:
                 if frame.version != frames.PROTOCOL_VERSION:
                     raise frames.FrameError("Another version.")
                 self.alive = True
+                logger.info("An engine process is ready", pid=self.pid)
                 self.ready.set()
             case frames.Pong():
                 self._pongs = max(self._pongs, frame.number)

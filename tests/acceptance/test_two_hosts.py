@@ -66,6 +66,7 @@ def second(
     """Starts when the account is connected on the first one already."""
     with running_bridge(shared_environment, tmp_path / "second") as process:
         eventually(lambda: len(rows(service, "bridge_workers")) == 2, deadline_s=30)
+        eventually(lambda: "An engine process is ready" in process.log, deadline_s=30)
         yield process
 
 
