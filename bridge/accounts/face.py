@@ -130,5 +130,5 @@ class Face:
 
 
 def later(seconds: float) -> dict[str, float]:
-    """The time so many seconds from now, by the database's clock: a host's may be wrong."""
+    """So many seconds from now, by the clock of the database: that of a host may be wrong."""
     return {"in_s": seconds}

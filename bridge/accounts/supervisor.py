@@ -183,7 +183,6 @@ class Supervisor:
                 await until_available(
                     partial(self._around.rpc.release_leases, sorted(leases)),
                     what="release leases",
-                    most_s=2.0,
                 )
                 for account_id, epoch in leases.items():
                     if self._to_give_back.get(account_id) == epoch:

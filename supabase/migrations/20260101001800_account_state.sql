@@ -189,7 +189,7 @@ as $$
 begin
   perform whatsapp_private.fence(p_worker, p_account, p_epoch);
   update public.whatsapp_baileys_sessions
-  set auth_state = null, desired = 'stopped', generation = generation + 1
+  set auth_state = null, desired = 'stopped', generation = generation + (auth_state is not null)::integer
   where integration_account_id = p_account;
   delete from public.whatsapp_baileys_auth_deltas where integration_account_id = p_account;
 end
