@@ -22,8 +22,10 @@ from bridge.errors import BridgeError, ConfigError
 from bridge.sandbox import command as sandbox
 from bridge.service import serve
 from bridge.service.doctor import NOBODY, examine
+from bridge.service.rotation import Rotated, rotate
 from bridge.supabase.client import SupabaseHttp
 from bridge.supabase.rpc import BridgeRpc, ListedAccount
+from bridge.vault import Vault
 
 ENGINE = (sys.executable, "-m", "bridge.engine.child")
 SIMULATED_ENGINE = (sys.executable, "-m", "bridge.sandbox.engine")
@@ -74,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     doctor.set_defaults(run=_doctor)
 
-    keys = commands.add_parser("keys", help="make secrets")
+    keys = commands.add_parser("keys", help="make secrets, and change to a new one")
     keys_commands = keys.add_subparsers(required=True, metavar="command")
     generate = keys_commands.add_parser(
         "generate",
@@ -83,6 +85,14 @@ def _parser() -> argparse.ArgumentParser:
         "WhatsApp sessions: keep a copy in a safe place.",
     )
     generate.set_defaults(run=_keys_generate)
+    rotation = keys_commands.add_parser(
+        "rotate",
+        help="seal everything in the database with the first key of BAILEYS_AUTH_SECRET",
+        description="Seal everything in the database anew with the first key of "
+        "BAILEYS_AUTH_SECRET=new:SECRET,old:SECRET. Restart all bridges with it first. Bridges may "
+        "run meanwhile; it can be cut short and repeated. Exit code 1 if something is left.",
+    )
+    rotation.set_defaults(run=_keys_rotate)
 
     accounts = commands.add_parser("accounts", help="look at the accounts of the project")
     accounts_commands = accounts.add_subparsers(required=True, metavar="command")
@@ -139,6 +149,37 @@ async def _examine_and_print() -> int:
 def _keys_generate(_: argparse.Namespace) -> int:
     print(f"BAILEYS_AUTH_SECRET={secrets.token_urlsafe(SECRET_BYTES)}")
     return 0
+
+
+def _keys_rotate(_: argparse.Namespace) -> int:
+    settings = read_settings(environment())
+    log.set_up(settings.log_level, json_lines=settings.log_json)
+    vault = Vault.from_secret(settings.auth_secret)
+    rotated = anyio.run(_rotate, settings, vault)
+    newest, *older = vault.key_ids
+    done = rotated.resealed
+    print(
+        f"Sealed anew with key {newest}: session states {done['session']}, changes of them "
+        f"{done['change']}, keys of media {done['media']}."
+    )
+    for item, code in rotated.unreadable.items():
+        print(f"✗ {item} cannot be opened ({code}); it was left as it is.")
+    if rotated.unfinished:
+        print("✗ A bridge still seals with an older key: restart all bridges, then rotate again.")
+    if rotated.unreadable or rotated.unfinished:
+        return 1
+    if older:
+        print(
+            f"Nothing in the database needs {', '.join(older)} any more. Journals on the disks of "
+            "hosts may: keep the old key until each bridge has run with the new one in front and "
+            "has recorded everything, then take it out of BAILEYS_AUTH_SECRET."
+        )
+    return 0
+
+
+async def _rotate(settings: Settings, vault: Vault) -> Rotated:
+    async with SupabaseHttp(settings.supabase_url, settings.service_key) as http:
+        return await rotate(BridgeRpc(http, NOBODY), vault)
 
 
 def _accounts_list(arguments: argparse.Namespace) -> int:

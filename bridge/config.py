@@ -33,6 +33,8 @@ class Settings:
         session_dir: where session files lie, in plain form, while their accounts run; best on a
             RAM disk.
         capacity: how many accounts this host takes.
+        engine_memory_mb: bound of an engine process, in RAM.
+        connects_per_s: how many connections to WhatsApp are begun in a second, lastingly.
         lease_s: how long an account stays ours without a renewal; a dead host's accounts start
             elsewhere after that.
         poll_interval_s: how often commands are looked for when Realtime rings nothing.
@@ -48,6 +50,8 @@ class Settings:
     log_json: bool
     capacity: int
     accounts_per_engine: int
+    engine_memory_mb: int
+    connects_per_s: float
     lease_s: int
     poll_interval_s: float
     realtime: bool
@@ -102,6 +106,16 @@ VARIABLES: tuple[Variable, ...] = (
         name="WABRIDGE_ACCOUNTS_PER_ENGINE",
         default="20",
         meaning="How many accounts share one engine process, and a crash of it.",
+    ),
+    Variable(
+        name="WABRIDGE_ENGINE_MEMORY_MB",
+        default="1024",
+        meaning="The accounts of an engine process that needs more memory move to a fresh one.",
+    ),
+    Variable(
+        name="WABRIDGE_CONNECTS_PER_SECOND",
+        default="10",
+        meaning="How many accounts connect to WhatsApp in a second, after the first few at once.",
     ),
     Variable(
         name="WABRIDGE_LEASE_SECONDS",
@@ -163,8 +177,10 @@ def read_settings(variables: Mapping[str, str]) -> Settings:
         log_json=read("WABRIDGE_LOG_FORMAT", _one_of("text", "json")) == "json",
         capacity=read("WABRIDGE_CAPACITY", _whole(1, 10_000)),
         accounts_per_engine=read("WABRIDGE_ACCOUNTS_PER_ENGINE", _whole(1, 100)),
+        engine_memory_mb=read("WABRIDGE_ENGINE_MEMORY_MB", _whole(128, 1 << 20)),
+        connects_per_s=read("WABRIDGE_CONNECTS_PER_SECOND", _number(0.1, 1000)),
         lease_s=read("WABRIDGE_LEASE_SECONDS", _whole(3, 300)),
-        poll_interval_s=read("WABRIDGE_POLL_SECONDS", _seconds(0.1, 60)),
+        poll_interval_s=read("WABRIDGE_POLL_SECONDS", _number(0.1, 60, " of seconds")),
         realtime=read("WABRIDGE_REALTIME", _one_of("on", "off")) == "on",
         simulator_url=read("WHATSAPP_SIMULATOR_URL", _loopback_url),
     )
@@ -296,14 +312,14 @@ def _whole(least: int, most: int) -> Callable[[str], int]:
     return parse
 
 
-def _seconds(least: float, most: float) -> Callable[[str], float]:
+def _number(least: float, most: float, unit: str = "") -> Callable[[str], float]:
     def parse(text: str) -> float:
         try:
             value = float(text)
         except ValueError:
             value = least - 1
         if not least <= value <= most:
-            raise ValueError(f"must be a number of seconds from {least:g} to {most:g}")
+            raise ValueError(f"must be a number{unit} from {least:g} to {most:g}")
         return value
 
     return parse

@@ -336,6 +336,10 @@ class Disconnected(Struct, frozen=True, tag=True):
     """The connection dropped; the engine tries again by itself."""
 
 
+class PhoneSeen(Struct, frozen=True, tag=True):
+    """The phone itself, not another companion, told something. Said once in a while."""
+
+
 class SessionEnded(Struct, frozen=True, tag=True):
     """The session is over and does not come back by itself.
 
@@ -364,6 +368,7 @@ Signal = (
     | PairingFailed
     | Connected
     | Disconnected
+    | PhoneSeen
     | SessionEnded
     | TypingShown
 )

@@ -6,6 +6,7 @@ change the goal, wake the loop, and wait for what the row shows then.
 
 from __future__ import annotations
 
+import time
 from enum import StrEnum
 from typing import Any
 
@@ -34,6 +35,8 @@ FIRST_RETRY_S = 2.0
 MOST_RETRY_S = 300.0
 # A connection that held so long ends a row of failures.
 STEADY_S = 60.0
+# The host that had the account before may still wake up, and connect before it knows of its loss.
+TAKE_OVER_S = 120.0
 
 
 class Goal(StrEnum):
@@ -75,10 +78,13 @@ class Account:
         self._live: LiveSession | None = None
         self._settled = False
         self._stopping = False
+        self._moves = False
         self._logging_out = False
         self._woken = anyio.Event()
         self._rested = anyio.Event()
         self._deciding = anyio.Lock()
+        strange = lease.previous_owner not in (None, around.rpc.worker)
+        self._taken_over_at = time.monotonic() if strange else None
         self._backoff = Backoff(FIRST_RETRY_S, MOST_RETRY_S, least_s=0.5)
         local = around.host.local_state(self.id)
         self._known_epoch = local.epoch if local is not None else None
@@ -102,9 +108,14 @@ class Account:
                 await self._session()
         await self._say_stopped()
 
-    def stop(self) -> None:
-        """End gracefully: `run` returns when everything is recorded, saved and told."""
+    def stop(self, *, moves: bool = False) -> None:
+        """End gracefully: `run` returns when everything is recorded, saved and told.
+
+        Args:
+            moves: another host goes on with it.
+        """
         self._stopping = True
+        self._moves = moves
         if self._live is not None:
             self._live.stop()
         self._wake()
@@ -114,7 +125,7 @@ class Account:
         self.settings = lease.settings
         self._lease_until = lease_until
         if self._live is not None:
-            self._live.renewed(lease_until)
+            self._live.renewed(lease_until, lease.phone_silent_s)
 
     # ------------------------------------------------------------------ requests of commands
 
@@ -285,6 +296,8 @@ class Account:
             self._had_auth = self._has_auth
             self._live = None
         self._settled = self._settled or live.settled.is_set()
+        if goal is Goal.PAIR and self._goal is Goal.PAIR and self._has_auth:
+            self._goal = Goal.RESUME  # it was linked: whatever ended it, no new QR
         if live.connected_for_s > STEADY_S:
             self._backoff.reset()
         if goal is Goal.REPLAY and self._goal is Goal.REPLAY:
@@ -298,15 +311,15 @@ class Account:
         occurrence = ended.occurrence
         assert occurrence is not None
         pause_s: float | None = None
+        if occurrence is Occurrence.REPLACED and self._may_be_the_last_host():
+            occurrence = Occurrence.CONNECT_FAILURE
         async with self._deciding:
-            if goal is Goal.PAIR and TRANSITIONS[occurrence].then is Next.RETRY:
-                if not self._has_auth:
-                    occurrence = Occurrence.PAIRING_FAILED
-                elif self._goal is Goal.PAIR:
-                    self._goal = Goal.RESUME
+            retries = TRANSITIONS[occurrence].then is Next.RETRY
+            if retries and goal is Goal.PAIR and not self._has_auth:
+                occurrence = Occurrence.PAIRING_FAILED
             match TRANSITIONS[occurrence].then:
                 case Next.RETRY:
-                    pause_s = self._backoff.next_delay_s()
+                    pause_s = self._pause_s(occurrence)
                     await self._face.show(occurrence, sentence=ended.sentence, retry_in_s=pause_s)
                 case Next.FORGET:
                     if self._logging_out:
@@ -314,20 +327,34 @@ class Account:
                     self._goal = Goal.REST
                     await self._forget()
                     await self._face.show(occurrence)
-                case _:
+                case then:
                     self._goal = Goal.REST
                     await self._face.show(
                         occurrence, sentence=ended.sentence, retry_in_s=ended.retry_after_s
                     )
+                    if then is Next.HOLD:
+                        await self._face.report("error", occurrence.value, self._face.sentence)
         if pause_s is not None and not self._stopping:
             with anyio.move_on_after(pause_s):
                 await self._woken.wait()
+
+    def _pause_s(self, occurrence: Occurrence) -> float:
+        first = self._backoff.attempts == 0
+        pause_s = self._backoff.next_delay_s()
+        # mostly it was another account's fault, or nobody's, and a spare engine is there
+        return 0.0 if first and occurrence is Occurrence.ENGINE_DIED else pause_s
+
+    def _may_be_the_last_host(self) -> bool:
+        """Whether it was the host before us that took the session; asked once a lease."""
+        taken_over_at, self._taken_over_at = self._taken_over_at, None
+        return taken_over_at is not None and time.monotonic() - taken_over_at < TAKE_OVER_S
 
     async def _say_stopped(self) -> None:
         if self._goal is Goal.PAIR and not self._has_auth:
             await self._face.show(Occurrence.PAIRING_INTERRUPTED)
         elif self._goal in (Goal.RESUME, Goal.PAIR):
-            await self._face.show(Occurrence.BRIDGE_STOPPED)
+            moves = self._moves
+            await self._face.show(Occurrence.MOVING if moves else Occurrence.BRIDGE_STOPPED)
 
     # ------------------------------------------------------------------ steps
 

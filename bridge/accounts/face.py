@@ -27,6 +27,9 @@ class WritesAccounts(Protocol):
     ) -> None:
         """Write the given columns."""
 
+    async def report(self, account: AccountId | None, level: str, code: str, message: str) -> None:
+        """Leave a line for the operator."""
+
 
 class Face:
     """Writes the row, and remembers what it says."""
@@ -100,6 +103,16 @@ class Face:
             self._turn += 1
             self._shown.set()
             self._shown = anyio.Event()
+
+    async def note(self, **columns: Any) -> None:
+        """Write other columns; what was shown last stays."""
+        await self._write(columns)
+
+    async def report(self, level: str, code: str, sentence: str) -> None:
+        """Leave a line in `whatsapp_baileys_events`."""
+        await until_available(
+            lambda: self._rpc.report(self._account, level, code, sentence), what="report"
+        )
 
     async def want(self, desired: Desired) -> None:
         """Say whether the account should have a session, now and on whichever host."""

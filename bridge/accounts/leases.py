@@ -22,8 +22,8 @@ from bridge.supabase.rpc import Lease
 
 # However often somebody rings, the database is asked no more often than this.
 MIN_PAUSE_S = 0.1
-# So much of a lease one request may take. A renewal begins with two thirds of it left: after one
-# that hangs, there is time for another.
+# So much of a lease one request may take. A renewal begins with most of it left: after one that
+# hangs, there is time for another. It is also how a host learns what another one gave back.
 PATIENCE = 0.4
 
 
@@ -56,6 +56,10 @@ class LeaseKeeper:
         self._rung = anyio.Event()
         self.held: list[AccountId] = []
 
+    def take_no_more(self) -> None:
+        """This host stops: what it holds is renewed, others share what is free."""
+        self._capacity = 0
+
     def ring(self) -> None:
         """A command may be there for an account that nobody holds."""
         self._rung.set()
@@ -77,7 +81,7 @@ class LeaseKeeper:
                 self.held = [lease.account_id for lease in leases]
                 self._apply(leases, asked_at + self._lease_s)
             await anyio.sleep(MIN_PAUSE_S)
-            part = random.uniform(0.02, 0.1) if failures else random.uniform(0.25, 0.33)  # noqa: S311
+            part = random.uniform(0.02, 0.1) if failures else random.uniform(0.1, 0.14)  # noqa: S311
             with anyio.move_on_after(self._lease_s * part):
                 await self._rung.wait()
 

@@ -21,6 +21,7 @@ class Occurrence(StrEnum):
     QR_SHOWN = "qr_shown"
     CODE_SHOWN = "code_shown"
     CONNECTED = "connected"
+    PHONE_OFFLINE = "phone_offline"
     CONNECTION_LOST = "connection_lost"
     QR_EXPIRED = "qr_expired"
     PAIR_ERROR = "pair_error"
@@ -35,11 +36,13 @@ class Occurrence(StrEnum):
     CONNECT_FAILURE = "connect_failure"
     UNREACHABLE = "unreachable"
     ENGINE_DIED = "engine_died"
+    ENGINE_KEEPS_DYING = "engine_keeps_dying"
     CRASHED = "crashed"
     KEY_UNKNOWN = "key_unknown"
     AUTH_STATE_CORRUPT = "auth_state_corrupt"
     SPOOL_CORRUPT = "spool_corrupt"
     BRIDGE_STOPPED = "bridge_stopped"
+    MOVING = "moving"
 
 
 class Next(StrEnum):
@@ -90,6 +93,13 @@ TRANSITIONS: Mapping[Occurrence, Transition] = MappingProxyType(
         ),
         Occurrence.CONNECTED: Transition(
             _S.CONNECTED, "Connected to WhatsApp.", _A.NONE, Next.STAY
+        ),
+        Occurrence.PHONE_OFFLINE: Transition(
+            _S.CONNECTED,
+            "The phone has not been online for some days; WhatsApp unlinks this device after 14. "
+            "Open WhatsApp on the phone.",
+            _A.UNBLOCK,
+            Next.STAY,
         ),
         Occurrence.CONNECTION_LOST: Transition(
             _S.CONNECTING,
@@ -173,6 +183,13 @@ TRANSITIONS: Mapping[Occurrence, Transition] = MappingProxyType(
             _A.WAIT,
             Next.RETRY,
         ),
+        Occurrence.ENGINE_KEEPS_DYING: Transition(
+            _S.ERROR,
+            "The engine of this account stopped again and again, the last times with this account "
+            "alone in it. It is paused; connect to try again, and report it.",
+            _A.UNBLOCK,
+            Next.HOLD,
+        ),
         Occurrence.CRASHED: Transition(
             _S.ERROR,
             "The bridge met an internal fault with this account; it tries again.",
@@ -206,6 +223,12 @@ TRANSITIONS: Mapping[Occurrence, Transition] = MappingProxyType(
             _A.WAIT,
             Next.LEAVE,
         ),
+        Occurrence.MOVING: Transition(
+            _S.CONNECTING,
+            "The account moves to another host of the bridge; it is back in a few seconds.",
+            _A.WAIT,
+            Next.LEAVE,
+        ),
     }
 )
 
@@ -220,6 +243,7 @@ _ENDS: Mapping[str, Occurrence] = MappingProxyType(
         "connect_failure": Occurrence.CONNECT_FAILURE,
         "unreachable": Occurrence.UNREACHABLE,
         "engine_died": Occurrence.ENGINE_DIED,
+        "engine_keeps_dying": Occurrence.ENGINE_KEEPS_DYING,
         "qr_expired": Occurrence.QR_EXPIRED,
         "pair_error": Occurrence.PAIR_ERROR,
         "key_unknown": Occurrence.KEY_UNKNOWN,

@@ -8,6 +8,7 @@ still recorded and its last state is saved.
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -20,6 +21,7 @@ import anyio.to_thread
 from anyio.abc import TaskGroup
 from loguru import logger
 
+from bridge.accounts.connect_rate import ConnectRate
 from bridge.accounts.face import Face, later
 from bridge.accounts.ledger import SendLedger
 from bridge.accounts.lifecycle import Occurrence, occurrence_of
@@ -42,6 +44,7 @@ from bridge.events import (
     Disconnected,
     PairingCodeShown,
     PairingFailed,
+    PhoneSeen,
     QrShown,
     SessionEnded,
     Signal,
@@ -53,8 +56,24 @@ from bridge.supabase.patience import until_available
 from bridge.supabase.rpc import BridgeRpc, StoredSession
 from bridge.vault import Vault, open_json
 
+RECOVERING = (
+    "Connected from a saved state that misses the last moment before a crash: some messages may "
+    "come late, or be asked for again."
+)
+# Sends wait so long then.
+RECOVERY_S = 3.0
+DAMAGED = (
+    "The session file on the bridge's disk was damaged; the saved copy is used instead. Look at "
+    "the disk."
+)
+DAY_S = 86400.0
+PHONE_SILENT_DAYS = 12
+# Days are counted: subscribers of the row need not hear of every receipt.
+PHONE_NOTED_EVERY_S = 600.0
 # A connection that is back within this time was never gone for those who look at the row.
 BLIP_S = 5.0
+# So long whatsmeow may dial by itself after that; drawn, or all accounts would begin anew together.
+REDIALS_S = (20.0, 40.0)
 ONLINE_PAUSES_S = (0.0, 1.0, 2.0, 5.0, 15.0, 60.0)
 # After the engine closed: time for the last deliveries and the last state. With Supabase away they
 # stay on this disk, sealed in the spool and in the session file.
@@ -79,6 +98,9 @@ class Hosts(Protocol):
 
     def local_state(self, account: AccountId) -> LocalState | None:
         """What an earlier run left on this disk."""
+
+    async def local_is_intact(self, account: AccountId) -> bool:
+        """Whether that file can be used."""
 
     def accounts_with_unrecorded_events(self) -> list[AccountId]:
         """Whose spools are not empty."""
@@ -114,6 +136,7 @@ class Surroundings:
 
     Attributes:
         ring: something may be claimable now.
+        connect_rate: bounds how many connect at a time.
         record_history: None = histories stay where they are.
         typing: somebody types; must not wait.
     """
@@ -124,6 +147,7 @@ class Surroundings:
     record: Recorder
     ring: Callable[[], None]
     record_history: HistoryRecorder | None = None
+    connect_rate: ConnectRate | None = None
     typing: Callable[[AccountId, LeaseEpoch, TypingShown], None] = lambda *_: None
 
 
@@ -196,26 +220,31 @@ class LiveSession:
         self.connected_for_s = 0.0
         self._connected_at: float | None = None
         self._renewed = anyio.Event()
+        self._phone_silent_s: float | None = None
         self._recorded = SpoolPosition(0)
         self._recorded_more = anyio.Event()
         self._pumped = anyio.Event()
         self._stop = anyio.CancelScope()
+        self._turn = anyio.CancelScope()
         self._blip: anyio.CancelScope | None = None
         self.session: Session | None = None
         self._saver: Saver | None = None
+        self._recovering = False
 
     @property
     def ready(self) -> bool:
         """Whether sends may be handed over."""
-        return self.connected and self.settled.is_set()
+        return self.connected and self.settled.is_set() and not self._recovering
 
     def stop(self) -> None:
         """End it: recorded, saved, closed."""
         self._stop.cancel()
+        self._turn.cancel()
 
-    def renewed(self, lease_until: float) -> None:
-        """The lease holds until then (monotonic seconds)."""
+    def renewed(self, lease_until: float, phone_silent_s: float | None = None) -> None:
+        """The lease holds until then (monotonic seconds); so long the phone was not seen."""
         self._lease_until = lease_until
+        self._phone_silent_s = phone_silent_s
         self._renewed.set()
         self._renewed = anyio.Event()
 
@@ -226,35 +255,11 @@ class LiveSession:
             LeaseLost: the account is not ours any more; nothing was written after that was known.
         """
         around = self._around
-        try:
-            stored = await until_available(
-                lambda: around.rpc.load_session(self._account, self._epoch), what="load session"
-            )
-            if self._mode is Mode.RESUME and stored.auth_state is None:
-                self.linked = False
-                return Ended(Occurrence.PAIRING_INTERRUPTED)
-            image = await self._image(stored)
-            session = await around.host.open(
-                self._account,
-                self._epoch,
-                vault=around.vault,
-                image=image,
-                pairing=self._pairing,
-                history_days=self._history_days,
-            )
-        except LeaseLost:
-            raise
-        except AccountError as fault:
-            return _ended_by(fault)
+        opened = await self._open()
+        if isinstance(opened, Ended):
+            return opened
+        session, self._saver = opened
         self.session = session
-        self._saver = Saver(
-            around.rpc,
-            around.vault,
-            session.replica,
-            self._account,
-            self._epoch,
-            stored.generation,
-        )
         ended: Ended | None = None
         cause: BridgeError | None = None
         try:
@@ -262,6 +267,7 @@ class LiveSession:
                 helpers.start_soon(self._pump, session, self._saver, name="record deliveries")
                 helpers.start_soon(self._extend, session, name="extend the engine's lease")
                 helpers.start_soon(self._settle, session, name="settle commands")
+                helpers.start_soon(self._watch_phone, name="watch the phone")
                 if around.record_history is not None and self._history_days:
                     linked = self._linked_anew if self._mode is Mode.PAIR else None
                     helpers.start_soon(
@@ -291,6 +297,40 @@ class LiveSession:
             await self._put_away(session, ended)
         return ended
 
+    async def _open(self) -> tuple[Session, Saver] | Ended:
+        around = self._around
+        try:
+            stored = await until_available(
+                lambda: around.rpc.load_session(self._account, self._epoch), what="load session"
+            )
+            if self._mode is Mode.RESUME and stored.auth_state is None:
+                self.linked = False
+                return Ended(Occurrence.PAIRING_INTERRUPTED)
+            image = await self._image(stored)
+            if not await self._take_turn():
+                return Ended(None)
+            session = await around.host.open(
+                self._account,
+                self._epoch,
+                vault=around.vault,
+                image=image,
+                pairing=self._pairing,
+                history_days=self._history_days,
+            )
+        except LeaseLost:
+            raise
+        except AccountError as fault:
+            return _ended_by(fault)
+        saver = Saver(
+            around.rpc,
+            around.vault,
+            session.replica,
+            self._account,
+            self._epoch,
+            stored.generation,
+        )
+        return session, saver
+
     async def _image(self, stored: StoredSession) -> bytes | UseLocal | None:
         if self._mode is not Mode.RESUME:
             return None
@@ -298,8 +338,22 @@ class LiveSession:
         image = await anyio.to_thread.run_sync(self._restored, stored)
         local = self._around.host.local_state(self._account)
         if local is not None and local.epoch in (self._epoch - 1, self._epoch):
-            return USE_LOCAL  # nobody ran it in between; the file is newer than the copy, or equal
+            # nobody ran it in between; the file is newer than the copy, or equal
+            if await self._around.host.local_is_intact(self._account):
+                return USE_LOCAL
+            # the saved copy is at most a second older, and whole
+            await self._face.report("error", "session_file_damaged", DAMAGED)
+        self._recovering = stored.is_behind
         return image
+
+    async def _take_turn(self) -> bool:
+        """Connections of a host begin one after the other; False if it was stopped meanwhile."""
+        rate = self._around.connect_rate
+        if rate is None or self._mode is Mode.REPLAY:
+            return True
+        with self._turn:
+            await rate.turn(urgent=self._mode is Mode.PAIR)
+        return not self._turn.cancelled_caught
 
     def _restored(self, stored: StoredSession) -> bytes:
         generations = [delta.generation for delta in stored.deltas]
@@ -351,26 +405,20 @@ class LiveSession:
                 )
             case Connected():
                 await self._take_connected(signal, helpers)
+            case PhoneSeen():
+                await self._note_phone()
             case Disconnected():
                 self._note_disconnected()
                 self._calm()
                 # here, not in the task: it may be over before that begins
                 self._blip = anyio.CancelScope()
                 helpers.start_soon(
-                    self._tell_lost, self._blip, name="tell that the connection is lost"
+                    self._wait_for_it, self._blip, name="tell that the connection is lost"
                 )
             case PairingFailed():
                 return Ended(occurrence_of(signal.code))
-            case SessionEnded(code="lease_expired"):
-                raise LeaseLost("The lease was not renewed in time.")
-            case SessionEnded(code="stopped"):
-                return Ended(None)
             case SessionEnded():
-                if signal.detail:
-                    logger.info(
-                        "WhatsApp ended the session", code=signal.code, detail=signal.detail
-                    )
-                return Ended(occurrence_of(signal.code), retry_after_s=signal.retry_after_s)
+                return _ended_with(signal)
         return None
 
     async def _take_connected(self, signal: Connected, helpers: TaskGroup) -> None:
@@ -388,7 +436,12 @@ class LiveSession:
             "last_connected_at": "now",
             "last_seen_at": "now",
         }
-        await self._face.show(Occurrence.CONNECTED, **details)
+        if self._mode is Mode.PAIR:
+            details["phone_last_seen_at"] = "now"  # it was there to scan
+        sentence = RECOVERING if self._recovering else None
+        await self._face.show(Occurrence.CONNECTED, sentence=sentence, **details)
+        if self._recovering:
+            helpers.start_soon(self._recover, name="recover")
         self.connected = True
         self._connected_at = time.monotonic()
         self._linked_anew.set()
@@ -406,10 +459,54 @@ class LiveSession:
                 await self.session.ask(ShowOnline())
                 return
 
-    async def _tell_lost(self, blip: anyio.CancelScope) -> None:
+    async def _recover(self) -> None:
+        """The state is a little older than what WhatsApp knows: hear first, send afterwards.
+
+        A send would use keys a second time that the lost state had used already; what the others
+        send now brings the ratchets on, or is asked for again.
+        """
+        await self._face.report("warning", "recovering", RECOVERING)
+        await anyio.sleep(RECOVERY_S)
+        self._recovering = False
+        self._around.ring()
+
+    async def _wait_for_it(self, blip: anyio.CancelScope) -> None:
+        """Tell that the connection is lost, and end the session if it does not come back.
+
+        whatsmeow dials again by itself, after pauses that grow without a bound and are the same for
+        every account: after a while the backoff of the account takes its place.
+        """
         with blip:
             await anyio.sleep(BLIP_S)
             await self._face.show(Occurrence.CONNECTION_LOST)
+            await anyio.sleep(random.uniform(*REDIALS_S))  # noqa: S311 - no secret
+            if self.session is not None:
+                self.session.end("unreachable")
+
+    async def _note_phone(self) -> None:
+        if self._phone_silent_s is None or self._phone_silent_s > PHONE_NOTED_EVERY_S:
+            self._phone_silent_s = 0.0
+            await self._face.note(phone_last_seen_at="now")
+
+    async def _watch_phone(self) -> None:
+        """WhatsApp unlinks a companion whose phone stays away for two weeks: warn before."""
+        warned_days = 0
+        while True:
+            await self._renewed.wait()
+            days = int((self._phone_silent_s or 0.0) / DAY_S)
+            if not self.connected or (days < PHONE_SILENT_DAYS and not warned_days):
+                continue
+            if days < PHONE_SILENT_DAYS:
+                warned_days = 0
+                await self._face.show(Occurrence.CONNECTED)
+            elif days != warned_days:
+                sentence = (
+                    f"The phone has not been online for {days} days; WhatsApp unlinks this device "
+                    "after 14. Open WhatsApp on the phone."
+                )
+                await self._face.show(Occurrence.PHONE_OFFLINE, sentence=sentence)
+                await self._face.report("warning", Occurrence.PHONE_OFFLINE.value, sentence)
+                warned_days = days
 
     def _calm(self) -> None:
         if self._blip is not None:
@@ -469,6 +566,7 @@ class LiveSession:
             with anyio.move_on_after(DRAIN_S) as saving:
                 try:
                     await self._saver.flush()
+                    await self._face.note(ended_cleanly=True)
                 except LeaseLost:
                     raise
                 except AccountError as fault:
@@ -477,6 +575,16 @@ class LiveSession:
             if saving.cancelled_caught:
                 return
         await session.forget()
+
+
+def _ended_with(signal: SessionEnded) -> Ended:
+    if signal.code == "lease_expired":
+        raise LeaseLost("The lease was not renewed in time.")
+    if signal.code == "stopped":
+        return Ended(None)
+    if signal.detail:
+        logger.info("WhatsApp ended the session", code=signal.code, detail=signal.detail)
+    return Ended(occurrence_of(signal.code), retry_after_s=signal.retry_after_s)
 
 
 def _ended_by(fault: AccountError) -> Ended:

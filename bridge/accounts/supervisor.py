@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import anyio
 from anyio.abc import TaskGroup
@@ -21,7 +22,8 @@ from bridge.accounts.lifecycle import Occurrence
 from bridge.accounts.session import Surroundings
 from bridge.errors import BridgeError, LeaseLost
 from bridge.ids import AccountId, LeaseEpoch
-from bridge.supabase.patience import Backoff
+from bridge.states import AccountStatus
+from bridge.supabase.patience import Backoff, until_available
 from bridge.supabase.rpc import Lease
 
 FIRST_RESTART_S = 2.0
@@ -34,6 +36,7 @@ class _Kept:
 
     Attributes:
         ledger: outlives a crash of the account's task, as the sends in it do.
+        leaves: it ends gracefully, and its lease is given back then.
     """
 
     lease: Lease
@@ -42,6 +45,7 @@ class _Kept:
     account: Account | None = None
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     refreshed: anyio.Event = field(default_factory=anyio.Event)
+    leaves: bool = False
     gone: anyio.Event = field(default_factory=anyio.Event)
 
 
@@ -50,15 +54,19 @@ class Supervisor:
 
     Attributes:
         on_grown: called when an account came to this host.
+        on_lost: called when one went that this host did not give away.
     """
 
     def __init__(self, around: Surroundings) -> None:
         self._around = around
+        self._to_give_back: dict[AccountId, LeaseEpoch] = {}
+        self._left = anyio.Event()
         self._kept: dict[AccountId, _Kept] = {}
         self._tasks: TaskGroup | None = None
         self._stopping = False
         self._changed = anyio.Event()
         self.on_grown: Callable[[], None] = lambda: None
+        self.on_lost: Callable[[], None] = lambda: None
 
     @property
     def held(self) -> list[AccountId]:
@@ -79,16 +87,22 @@ class Supervisor:
         async with anyio.create_task_group() as tasks:
             self._tasks = tasks
             task_status.started()
-            await anyio.sleep_forever()
+            await self._give_back()
 
     def apply(self, leases: list[Lease], until: float) -> None:
         """These are all the accounts that are ours, until then (monotonic seconds)."""
         if self._tasks is None:
             return
-        wanted = {lease.account_id: lease for lease in leases}
+        # a lease that is being given back may still be in an answer
+        wanted = {
+            lease.account_id: lease
+            for lease in leases
+            if self._to_give_back.get(lease.account_id) != lease.lease_epoch
+        }
         for account_id, kept in list(self._kept.items()):
             lease = wanted.get(account_id)
             if lease is None or lease.lease_epoch != kept.lease.lease_epoch:
+                logger.info("The account is not ours any more", account=account_id)
                 kept.scope.cancel()
         grew = False
         for account_id, lease in wanted.items():
@@ -98,6 +112,8 @@ class Supervisor:
                 kept_now.refreshed.set()
                 if kept_now.account is not None:
                     kept_now.account.renewed(lease, until)
+                if lease.wanted_elsewhere and not self._stopping:
+                    self._let_go(kept_now)
                 continue
             if self._stopping:
                 continue
@@ -124,10 +140,15 @@ class Supervisor:
         return None
 
     async def stop(self, within_s: float) -> list[AccountId]:
-        """End all accounts gracefully, in bounded time; returns those that did not end in it."""
+        """End all accounts gracefully, in bounded time; returns those that did not end in it.
+
+        Each lease is given back as soon as its account has ended, so that another host need not
+        wait for the slowest.
+        """
         self._stopping = True
         kept_ones = list(self._kept.values())
         for kept in kept_ones:
+            kept.leaves = True
             if kept.account is not None:
                 kept.account.stop()
             else:
@@ -135,25 +156,64 @@ class Supervisor:
         with anyio.move_on_after(within_s):
             for kept in kept_ones:
                 await kept.gone.wait()
+            while self._to_give_back:
+                await self._left.wait()
         late = [kept.lease.account_id for kept in kept_ones if not kept.gone.is_set()]
         if self._tasks is not None:
             self._tasks.cancel_scope.cancel()
         return late
+
+    def _let_go(self, kept: _Kept) -> None:
+        """End it gracefully: another host asked for it. One that is in trouble stays."""
+        if (
+            kept.account is None
+            or kept.leaves
+            or kept.account.status is not AccountStatus.CONNECTED
+        ):
+            return
+        logger.info("An account moves to another host", account=kept.lease.account_id)
+        kept.leaves = True
+        kept.account.stop(moves=True)
+
+    async def _give_back(self) -> None:
+        """Until cancelled: return the leases of accounts that ended gracefully."""
+        while True:
+            left = self._left
+            if leases := dict(self._to_give_back):
+                await until_available(
+                    partial(self._around.rpc.release_leases, sorted(leases)),
+                    what="release leases",
+                )
+                for account_id, epoch in leases.items():
+                    if self._to_give_back.get(account_id) == epoch:
+                        del self._to_give_back[account_id]
+                self._note_left()
+            else:
+                await left.wait()
+
+    def _note_left(self) -> None:
+        self._left.set()
+        self._left = anyio.Event()
 
     async def _keep(self, kept: _Kept, before: _Kept | None) -> None:
         try:
             with logger.contextualize(account=kept.lease.account_id), kept.scope:
                 if before is not None:
                     await before.gone.wait()
-                await self._behind_barrier(kept)
+                if await self._behind_barrier(kept) and kept.leaves:
+                    self._to_give_back[kept.lease.account_id] = kept.lease.lease_epoch
+                    self._note_left()
         finally:
             if self._kept.get(kept.lease.account_id) is kept:
                 del self._kept[kept.lease.account_id]
             kept.ledger.let_go()
             kept.gone.set()
+            if not kept.leaves:
+                self.on_lost()
             self._tell()
 
-    async def _behind_barrier(self, kept: _Kept) -> None:
+    async def _behind_barrier(self, kept: _Kept) -> bool:
+        """Whether it ended gracefully."""
         restarts = Backoff(FIRST_RESTART_S, MOST_RESTART_S, least_s=1.0)
         while not self._stopping:
             try:
@@ -162,7 +222,7 @@ class Supervisor:
                 await kept.account.run()
             except LeaseLost as lost:
                 logger.info("The account is not ours any more", code=lost.code)
-                return
+                return False
             except BridgeError as fault:
                 logger.error("An account stopped", code=fault.code, reason=fault.sentence)
                 sentence = fault.sentence
@@ -170,10 +230,11 @@ class Supervisor:
                 logger.opt(exception=error).error("An account crashed; the others go on")
                 sentence = None
             else:
-                return
+                return True
             kept.account = None
             if not await self._rest_after_crash(kept, sentence, restarts.next_delay_s()):
-                return
+                return False
+        return False
 
     async def _rest_after_crash(self, kept: _Kept, sentence: str | None, pause_s: float) -> bool:
         """Tell, and wait; False if the account is not ours any more."""

@@ -166,7 +166,9 @@ class Session:
             connect_timeout_s=order.connect_timeout_s,
             pairing_timeout_s=order.pairing_timeout_s,
         )
-        outlets = Outlets(self._append, self._signal, self._wire.complain, self._histories)
+        outlets = Outlets(
+            self._append, self._signal, self._wire.complain, self._histories, self._before_dial
+        )
         self._whatsapp = Connection(plan, outlets, self._gate, self._leaks)
         self._whatsapp.start()
 
@@ -228,13 +230,29 @@ class Session:
 
     def extend_lease(self, ttl_s: float) -> None:
         """Counts from now."""
-        self._lease_until = time.monotonic() + ttl_s
+        self._lease_until = _clock_s() + ttl_s
+
+    @property
+    def _lease_is_over(self) -> bool:
+        return self._lease_until is not None and _clock_s() >= self._lease_until
+
+    def _before_dial(self) -> None:
+        """Nothing is dialled without a lease.
+
+        A lease ends in `tick`, unless the whole process stood still. Then whatsmeow finds its
+        connection gone when it wakes up, and would dial before `tick` comes, and throw out the host
+        that runs the account now. Its goroutine cannot be held back without its locks: so the
+        process ends. All sessions of it stood still, and what they had is in their journals.
+        """
+        if self._lease_is_over:
+            self._wire.complain("lease_over", "The engine stood still beyond its leases; it ends.")
+            os._exit(frames.LEASE_OVER_EXIT)
 
     def tick(self, now: float) -> None:
         """Deadlines."""
         if self._whatsapp is None:
             return
-        if self._lease_until is not None and now >= self._lease_until:
+        if self._lease_is_over:
             self._whatsapp.end_lease()
         self._whatsapp.tick(now)
 
@@ -410,6 +428,11 @@ class Engine:
         threads = [_in_background(session.close) for session in list(self._sessions.values())]
         for thread in threads:
             thread.join(max(0.0, deadline - time.monotonic()))
+
+
+def _clock_s() -> float:
+    """Goes on while the machine sleeps, unlike `time.monotonic`."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def _in_background(work: Callable[[], object]) -> threading.Thread:

@@ -39,6 +39,7 @@ from bridge.events import (
     PairingFailed,
     Person,
     PersonSeen,
+    PhoneSeen,
     QrShown,
     SendSucceeded,
     SessionEnded,
@@ -70,11 +71,16 @@ STOP_TIMEOUT_S = 2.0
 # A message that is cut off from its answer may have been sent or not: worth a short wait.
 ANSWER_TIMEOUT_S = 2.0
 
+# The parent writes it far more seldom.
+PHONE_EVERY_S = 2.0
+
 _DIALS = b"Dialing wss://"
 _LOCKED = b"database is locked"
 
 # whatsmeow errors.go: the media host's 403, 404 and 410
 _GONE = ("status code 403", "status code 404", "status code 410")
+
+_MAY_BE_THE_PHONE = {Kind.MESSAGE, Kind.RECEIPT}
 
 _TRANSLATIONS: dict[Kind, Callable[[Any, Person], SpooledEvent | None]] = {
     Kind.MESSAGE: translate.message,
@@ -111,6 +117,7 @@ class Connection:
         self._last_news = time.monotonic()
         self._deadline: float | None = None
         self._qr_count = 0
+        self._phone_again_at = 0.0
         self._told_lids: set[Jid] = set()
         self._turns = Turns()
         self._door: upstream.Door | None = None
@@ -165,6 +172,8 @@ class Connection:
 
     def on_log(self, entry: bytes) -> None:
         """Look for signs; the text is dropped."""
+        if _DIALS in entry:
+            self._out.before_dial()  # said by whatsmeow's goroutine just before it dials
         if not self._registered:
             if _DIALS in entry:
                 self._maps_written()
@@ -257,6 +266,7 @@ class Connection:
             return
         own = self._own
         assert own is not None
+        self._note_phone(kind, proto)
         if kind is Kind.MESSAGE and self._announces_history(proto):
             return
         if kind in _TRANSLATIONS:
@@ -271,6 +281,16 @@ class Connection:
             self._out.signal(Disconnected())
         else:
             self._end(endings.of_event(kind.name, proto))
+
+    def _note_phone(self, kind: Kind, proto: Any) -> None:
+        now = time.monotonic()
+        if (
+            kind in _MAY_BE_THE_PHONE
+            and now >= self._phone_again_at
+            and translate.is_of_the_phone(proto)
+        ):
+            self._phone_again_at = now + PHONE_EVERY_S
+            self._out.signal(PhoneSeen())
 
     def _take_lasting(self, event: SpooledEvent | None, proto: Any) -> None:
         if isinstance(event, MessageReceived) and proto.Message.HasField("pollUpdateMessage"):

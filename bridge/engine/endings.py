@@ -9,8 +9,16 @@ from bridge.events import PairingFailed, SessionEnded, Signal
 # whatsmeow qrchan.go; what is not here is a failure
 _NOT_THE_END = {"err-scanned-without-multidevice"}
 
-# Neonize_pb2.ConnectFailureReason, the ones that mean something else than "try again"
-_LOGGED_OUT_REASONS = {2, 4, 5}
+# Neonize_pb2.ConnectFailureReason, the ones that mean something else than "try again". whatsmeow
+# has events of their own for most of them; a later version may have one less.
+_FINAL_REASONS = {
+    2: "logged_out",
+    3: "banned",
+    4: "logged_out",  # the main device is gone
+    5: "logged_out",
+    6: "outdated",
+    7: "outdated",  # a user agent that WhatsApp does not know
+}
 
 
 def of_return(error: str, *, opened: bool, known: bool) -> SessionEnded:
@@ -55,6 +63,6 @@ def of_event(name: str, proto: Any) -> SessionEnded:
             return SessionEnded(code="outdated")
         case "BANNED":
             return SessionEnded(code="banned", retry_after_s=float(proto.Expire) or None)
-    if name == "CONNECT_FAILURE" and proto.Reason in _LOGGED_OUT_REASONS:
-        return SessionEnded(code="logged_out")
+    if name == "CONNECT_FAILURE" and proto.Reason in _FINAL_REASONS:
+        return SessionEnded(code=_FINAL_REASONS[proto.Reason])
     return SessionEnded(code="connect_failure", detail="WhatsApp refused the connection.")

@@ -19,6 +19,8 @@ from bridge.orders import Outgoing, Request
 from bridge.vault import AccountKeys
 
 PROTOCOL_VERSION = 2
+# How an engine ends that stood still beyond its leases: no fault of any account's.
+LEASE_OVER_EXIT = 6
 MAX_FRAME_BYTES = 32 * 1024 * 1024
 _LENGTH = struct.Struct(">I")
 

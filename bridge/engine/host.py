@@ -1,12 +1,9 @@
 """Owns the engine processes of this host, and the files of accounts on its disks.
 
-    <state_dir>/accounts/<account>/spool/      sealed journal, survives everything but the disk
-    <state_dir>/accounts/<account>/history/    the same for histories that are not yet recorded
-    <state_dir>/accounts/<account>/run.json    what the session file belongs to: epoch, boot id
-    <session_dir>/<account>.db                 live SQLite file, plaintext, best on a RAM disk
-
-There is always a process with room, started before it is needed: a QR then takes no longer than
-WhatsApp's handshake.
+<state_dir>/accounts/<account>/spool/      sealed journal, survives everything but the disk
+<state_dir>/accounts/<account>/history/    the same for histories that are not yet recorded
+<state_dir>/accounts/<account>/run.json    what the session file belongs to: epoch, boot id
+<session_dir>/<account>.db                 live SQLite file, plaintext, best on a RAM disk
 """
 
 from __future__ import annotations
@@ -24,10 +21,10 @@ import anyio
 import anyio.abc
 import anyio.to_thread
 import msgspec
-from loguru import logger
 
 from bridge.engine import frames, replica
-from bridge.engine.process import EngineProcess, ProcessSettings, default_command
+from bridge.engine.fleet import Fleet, FleetSettings
+from bridge.engine.process import ProcessSettings, default_command
 from bridge.engine.replica import Replica
 from bridge.engine.session import EngineDied, Session
 from bridge.engine.spool import has_unconfirmed_events
@@ -53,6 +50,11 @@ class EngineSettings:
         pairing_timeout_s: for the person with the phone; WhatsApp itself gives up after 160 s.
         spool_max_bytes: so much may be unrecorded an account; then WhatsApp has to wait.
         window: so many deliveries an account are given out before the first is confirmed.
+        ping_timeout_s: an engine that does not answer for so long is killed; one that a signal
+            stopped is killed at once.
+        memory_max_bytes: the accounts of a larger engine move to a fresh one.
+        spare_after_s: the next empty process is started when nothing happened for so long.
+        least_age_s: a younger process is not replaced because of its size.
     """
 
     state_dir: Path
@@ -63,8 +65,11 @@ class EngineSettings:
     connect_timeout_s: float = 45.0
     pairing_timeout_s: float = 180.0
     close_timeout_s: float = 10.0
-    ping_interval_s: float = 5.0
-    ping_timeout_s: float = 15.0
+    ping_interval_s: float = 2.0
+    ping_timeout_s: float = 10.0
+    memory_max_bytes: int = 1 << 30
+    spare_after_s: float = 3.0
+    least_age_s: float = 60.0
     start_timeout_s: float = 30.0
     spool_max_bytes: int = 64 * 1024 * 1024
     window: int = 512
@@ -79,6 +84,22 @@ class LocalState:
     """
 
     epoch: LeaseEpoch
+
+
+@dataclass(frozen=True, slots=True)
+class Remains:
+    """What is on this disk of an account that has no open session.
+
+    Attributes:
+        epoch: the last lease epoch this host ran the account with; None = unknown.
+        has_session_file: its plain SQLite file.
+        has_events: its spool holds something that was never confirmed.
+    """
+
+    account: AccountId
+    epoch: LeaseEpoch | None
+    has_session_file: bool
+    has_events: bool
 
 
 class UseLocal(enum.Enum):
@@ -121,27 +142,32 @@ class EngineHost:
 
     def __init__(self, settings: EngineSettings) -> None:
         self._settings = settings
-        self._process_settings = ProcessSettings(
-            command=settings.command,
-            start_timeout_s=settings.start_timeout_s,
-            ping_interval_s=settings.ping_interval_s,
-            ping_timeout_s=settings.ping_timeout_s,
+        self._fleet = Fleet(
+            FleetSettings(
+                process=ProcessSettings(
+                    command=settings.command,
+                    start_timeout_s=settings.start_timeout_s,
+                    ping_interval_s=settings.ping_interval_s,
+                    ping_timeout_s=settings.ping_timeout_s,
+                    memory_max_bytes=settings.memory_max_bytes,
+                ),
+                accounts_per_engine=settings.accounts_per_engine,
+                spare_after_s=settings.spare_after_s,
+                least_age_s=settings.least_age_s,
+            )
         )
-        self._engines: list[EngineProcess] = []
         self._sessions: dict[AccountId, Session] = {}
         self._opening: set[AccountId] = set()
         self._replicas: dict[AccountId, Replica] = {}
         self._numbers = itertools.count(1)
-        self._making_room = anyio.Lock()
         self._stack = AsyncExitStack()
         self._tasks: anyio.abc.TaskGroup | None = None
-        self._ending = False
 
     async def __aenter__(self) -> Self:
         """Prepare the directories and start one engine in the background."""
         await anyio.to_thread.run_sync(self._make_directories)
         self._tasks = await self._stack.enter_async_context(anyio.create_task_group())
-        self._tasks.start_soon(self._keep_room, name="engine room")
+        self._fleet.begin(self._tasks)
         return self
 
     async def __aexit__(
@@ -151,17 +177,15 @@ class EngineHost:
         trace: TracebackType | None,
     ) -> Literal[False]:
         """Close sessions, then processes; every wait in it is bounded."""
-        self._ending = True
         with anyio.CancelScope(shield=True):
             async with anyio.create_task_group() as closing:
                 for session in list(self._sessions.values()):
                     closing.start_soon(session.aclose, name="session close")
-        for engine in self._engines:
-            engine.end()
+        self._fleet.end()
         for each in self._replicas.values():
             each.close()
         if self._tasks is not None:
-            self._tasks.cancel_scope.cancel()  # what waits for room; engines end by themselves
+            self._tasks.cancel_scope.cancel()  # what waits for a process; engines end by themselves
         await self._stack.__aexit__(None, None, None)
         return False
 
@@ -192,6 +216,7 @@ class EngineHost:
             history_days: how far back a history is wanted; 0 = not at all.
 
         :raises EngineDied: if no engine could be started, or it died meanwhile.
+        :raises EngineKeepsDying: if the account killed too many engines.
         :raises AccountError: `already_open`; `no_local_state`; `spool_corrupt`, `spool_in_use`,
             `spool_unusable` or a code of `VaultError`, if the spool cannot be read (nothing is
             deleted then).
@@ -221,21 +246,22 @@ class EngineHost:
             await anyio.to_thread.run_sync(self._place_state, account, epoch, image)
         acknowledged = image if isinstance(image, bytes) else None
         self._replicas[account] = Replica(self._database(account), acknowledged=acknowledged)
-        engine = await self._engine_with_room()
-        session = Session(
-            number=next(self._numbers),
-            account=account,
-            epoch=epoch,
-            replica=self._replicas[account],
-            engine=engine,
-            keeper=self,
-            close_timeout_s=self._settings.close_timeout_s,
+        session = await self._fleet.place(
+            account,
+            lambda engine: Session(
+                number=next(self._numbers),
+                account=account,
+                epoch=epoch,
+                replica=self._replicas[account],
+                engine=engine,
+                keeper=self,
+                close_timeout_s=self._settings.close_timeout_s,
+            ),
         )
-        engine.sessions[session.number] = session
         self._sessions[account] = session
         opened = False
         try:
-            await engine.send(
+            await session.start(
                 frames.Open(
                     session=session.number,
                     keys=vault.keys_of(account, purpose=SPOOL_PURPOSE),
@@ -259,24 +285,20 @@ class EngineHost:
         finally:
             if not opened:
                 await session.aclose()
-        self._start_soon_room()
         return session
 
     async def session_closed(self, session: Session) -> None:
         """A session is over: its place is free."""
         if self._sessions.get(session.account) is session:
             del self._sessions[session.account]
-        for engine in self._engines:
-            engine.sessions.pop(session.number, None)
-        self._start_soon_room()
+        self._fleet.left(session)
 
     # ------------------------------------------------------------------------------- files
 
     def local_state(self, account: AccountId) -> LocalState | None:
         """What an earlier run on this host left of the account, if it is usable."""
-        try:
-            run = msgspec.json.decode(self._run_file(account).read_bytes(), type=_Run)
-        except (OSError, msgspec.MsgspecError):
+        run = self._run(account)
+        if run is None:
             return None
         database = self._database(account)
         intact = (
@@ -286,6 +308,12 @@ class EngineHost:
             and self._spool_dir(account).is_dir()
         )
         return LocalState(LeaseEpoch(run.epoch)) if intact else None
+
+    def _run(self, account: AccountId) -> _Run | None:
+        try:
+            return msgspec.json.decode(self._run_file(account).read_bytes(), type=_Run)
+        except (OSError, msgspec.MsgspecError):
+            return None
 
     def accounts_with_unrecorded_events(self) -> list[AccountId]:
         """Accounts whose spool on this disk holds events that were never confirmed.
@@ -297,6 +325,29 @@ class EngineHost:
             for each in sorted((self._settings.state_dir / "accounts").glob("*"))
             if has_unconfirmed_events(each / "spool")
         ]
+
+    async def local_is_intact(self, account: AccountId) -> bool:
+        """Whether SQLite finds nothing wrong with the session file; not while it is open."""
+        return await anyio.to_thread.run_sync(replica.is_intact, self._database(account))
+
+    async def remains(self) -> list[Remains]:
+        """What there is of accounts without an open session."""
+        return await anyio.to_thread.run_sync(self._remains)
+
+    def _remains(self) -> list[Remains]:
+        spools = {path.name for path in (self._settings.state_dir / "accounts").glob("*")}
+        files = {path.stem for path in self._settings.session_dir.glob("*.db")}
+        found = []
+        for name in sorted(spools | files):
+            account = AccountId(name)
+            if account in self._sessions or account in self._opening:
+                continue
+            has_events = has_unconfirmed_events(self._spool_dir(account))
+            if has_events or name in files:
+                run = self._run(account)
+                epoch = LeaseEpoch(run.epoch) if run is not None else None
+                found.append(Remains(account, epoch, name in files, has_events))
+        return found
 
     async def forget(self, account: AccountId) -> None:
         """Delete the session file of an account that has no open session. The spool stays.
@@ -353,64 +404,6 @@ class EngineHost:
     def _spool_dir(self, account: AccountId) -> Path:
         return self._settings.state_dir / "accounts" / account / "spool"
 
-    # --------------------------------------------------------------------------- processes
-
-    async def _engine_with_room(self) -> EngineProcess:
-        """Where the next session goes; the caller puts it there before it waits for anything.
-
-        :raises EngineDied: if no process can be started.
-        """
-        while (engine := self._best()) is None:
-            await self._make_room()
-        return engine
-
-    def _best(self) -> EngineProcess | None:
-        """The fullest process that has room, so that others stay empty; a spent one if need be."""
-        self._engines = [engine for engine in self._engines if not engine.ended]
-        usable = [
-            engine
-            for engine in self._engines
-            if engine.alive
-            and not engine.is_worn_out
-            and len(engine.sessions) < self._settings.accounts_per_engine
-        ]
-        return max(usable, key=lambda each: (not each.is_spent, len(each.sessions)), default=None)
-
-    async def _make_room(self) -> None:
-        """See to it that there is a fresh process with room."""
-        async with self._making_room:
-            best = self._best()
-            if best is None or best.is_spent:
-                await self._start_engine()
-
-    async def _start_engine(self) -> EngineProcess:
-        if self._tasks is None or self._ending:
-            raise EngineDied("The engine host is closed.")
-        engine = EngineProcess(self._process_settings)
-        self._engines.append(engine)
-        self._tasks.start_soon(engine.run, name="engine")
-        await engine.ready.wait()
-        if not engine.alive:
-            raise EngineDied("No engine process could be started.")
-        return engine
-
-    def _start_soon_room(self) -> None:
-        if self._tasks is not None and not self._ending:
-            self._tasks.start_soon(self._keep_room, name="engine room")
-
-    async def _keep_room(self) -> None:
-        """Have a warm process with room, then let spent ones go."""
-        try:
-            await self._make_room()
-        except EngineDied:
-            if not self._ending:
-                logger.error("No engine process could be started; the next open tries again")
-            return
-        for engine in self._engines:
-            if engine.alive and engine.is_spent and not engine.sessions:
-                logger.info("An idle engine process is replaced", spent=engine.spent)
-                engine.end()
-
 
 def _pair(pairing: PairByQr | PairByCode | None) -> str:
     match pairing:
@@ -448,6 +441,7 @@ __all__ = [
     "LocalState",
     "PairByCode",
     "PairByQr",
+    "Remains",
     "Session",
     "UseLocal",
     "session_dir_for",

@@ -60,9 +60,11 @@ class Outlets:
         signal: never blocks for long.
         complain: code and constant sentence for the log.
         histories: None = they are not wanted.
+        before_dial: called before every connection is made; ends the process if it must not be.
     """
 
     spool: Callable[[SpooledEvent], bool]
     signal: Callable[[Signal], None]
     complain: Callable[[str, str], None]
     histories: HistoryKeeper | None = None
+    before_dial: Callable[[], None] = lambda: None

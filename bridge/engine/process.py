@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
@@ -17,7 +20,9 @@ import anyio.abc
 from loguru import logger
 
 from bridge.engine import frames
+from bridge.engine.frames import LEASE_OVER_EXIT
 from bridge.engine.session import EngineDied
+from bridge.ids import AccountId
 
 if TYPE_CHECKING:
     from bridge.engine.session import Session
@@ -39,6 +44,8 @@ END_TIMEOUT_S = 14.0
 # points are a parked thread (a pairing that nobody finished), one is a file (any other session).
 SPENT = 50
 WORN_OUT = 500
+# So many times its limit of memory is no time for politeness.
+FAR_TOO_LARGE = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +56,7 @@ class ProcessSettings:
     start_timeout_s: float
     ping_interval_s: float
     ping_timeout_s: float
+    memory_max_bytes: int = 1 << 30
 
 
 class EngineProcess:
@@ -58,10 +66,28 @@ class EngineProcess:
         alive: takes frames.
         ended: `run` is over.
         spent: what it leaked, see `frames.Pong`.
+        resident_bytes: its memory, as of the last ping.
     """
 
-    def __init__(self, settings: ProcessSettings) -> None:
+    def __init__(
+        self,
+        settings: ProcessSettings,
+        *,
+        died: Callable[[list[AccountId]], None] = lambda _: None,
+        looked: Callable[[EngineProcess], None] = lambda _: None,
+    ) -> None:
+        """Prepare; `run` starts it.
+
+        Args:
+            settings: how.
+            died: told the accounts in it, when it ended without having been asked to.
+            looked: called after each of its answers.
+        """
         self._settings = settings
+        self._died = died
+        self._looked = looked
+        self._started_at = time.monotonic()
+        self.resident_bytes = 0
         self.sessions: dict[int, Session] = {}
         self.ready = anyio.Event()
         self.alive = False
@@ -84,8 +110,18 @@ class EngineProcess:
 
     @property
     def is_worn_out(self) -> bool:
-        """Takes no more sessions."""
+        """Takes no more sessions, and those in it move."""
         return self.spent >= WORN_OUT
+
+    @property
+    def is_too_large(self) -> bool:
+        """Needs more memory than is allowed."""
+        return self.resident_bytes > self._settings.memory_max_bytes
+
+    @property
+    def age_s(self) -> float:
+        """Since it was started."""
+        return time.monotonic() - self._started_at
 
     async def run(self) -> None:
         """Start the process, and be there until it has ended.
@@ -151,6 +187,8 @@ class EngineProcess:
                 sessions=len(self.sessions),
                 last_words=self._last_words,
             )
+            if process.returncode != LEASE_OVER_EXIT and self.sessions:
+                self._died([session.account for session in self.sessions.values()])
         for session in list(self.sessions.values()):
             session.die(EngineDied(self._reason))
         self.sessions.clear()
@@ -202,10 +240,13 @@ class EngineProcess:
                 if frame.version != frames.PROTOCOL_VERSION:
                     raise frames.FrameError("Another version.")
                 self.alive = True
+                logger.info("An engine process is ready", pid=self.pid)
                 self.ready.set()
             case frames.Pong():
                 self._pongs = max(self._pongs, frame.number)
                 self.spent = frame.spent
+                self.resident_bytes = _resident_bytes(self.pid)
+                self._looked(self)
             case frames.Complaint():
                 logger.warning("An engine complains", code=frame.code, sentence=frame.sentence)
             case _:
@@ -226,10 +267,15 @@ class EngineProcess:
             with suppress(EngineDied):
                 await self.send(frames.Ping(number=asked))
             await anyio.sleep(self._settings.ping_interval_s)
+            if self.resident_bytes > FAR_TOO_LARGE * self._settings.memory_max_bytes:
+                self._give_up(scope, "The engine process took far too much memory and was killed.")
+                return
             waited_s = self._settings.ping_interval_s
             while self._pongs < asked and waited_s < self._settings.ping_timeout_s:
                 await anyio.sleep(GRACE_S)
                 waited_s += GRACE_S
+                if _stands_still(self.pid):
+                    break  # it cannot answer
             # if it was us who did not run, the answer is in the socket: read it first
             await anyio.sleep(min(GRACE_S, self._settings.ping_interval_s))
             if self._pongs < asked and not self._ending:
@@ -258,6 +304,25 @@ class EngineProcess:
                 found = _LAST_WORDS.search(data)
                 if found and not self._last_words:
                     self._last_words = found[0].decode()
+
+
+def _resident_bytes(pid: int) -> int:
+    """Memory that a process has in RAM; 0 if it is gone."""
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    except (OSError, IndexError, ValueError):
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def _stands_still(pid: int) -> bool:
+    """Whether a process was stopped by a signal, or by a debugger."""
+    try:
+        # the name, in parentheses, may hold anything
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][:1]
+    except OSError:
+        return False
+    return state in ("T", "t")
 
 
 def default_command() -> list[str]:

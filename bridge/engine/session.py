@@ -13,7 +13,14 @@ import msgspec
 from bridge.engine import frames
 from bridge.engine.replica import Replica
 from bridge.errors import AccountError, CommandError
-from bridge.events import Delivery, EventNotUnderstood, HistoryDelivery, Signal, SpooledEvent
+from bridge.events import (
+    Delivery,
+    EventNotUnderstood,
+    HistoryDelivery,
+    SessionEnded,
+    Signal,
+    SpooledEvent,
+)
 from bridge.ids import AccountId, CommandId, Jid, LeaseEpoch, SpoolPosition
 from bridge.orders import Outgoing, Request, Transfer
 
@@ -279,6 +286,20 @@ class Session:
         await self._keeper.forget(self.account)
 
     # --------------------------------------------------- called by the engine's reader and host
+
+    async def start(self, order: frames.Open) -> None:
+        """Have the engine open it.
+
+        :raises EngineDied: if the process dies.
+        """
+        await self._send(order)
+
+    def end(self, code: str) -> None:
+        """Whoever has it hears that it is over, as if its engine had said so, and closes it.
+
+        `stopped` means: to be opened again at once.
+        """
+        self._signals.put(SessionEnded(code=code))
 
     async def wait_opened(self) -> None:
         """Until the engine opened the spool.

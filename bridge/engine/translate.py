@@ -91,6 +91,12 @@ def message(proto: Any, own: Person) -> SpooledEvent | None:
     )
 
 
+def is_of_the_phone(proto: Any) -> bool:
+    """Whether a `Message` or `Receipt` event shows that the own phone (device 0) is online."""
+    source = getattr(proto, "Info", proto).MessageSource
+    return bool(source.IsFromMe) and source.Sender.Device == 0
+
+
 def announced_history(proto: Any) -> Announced | None:
     """What a `Message` event between own devices says of a history that is to be fetched."""
     info, content = proto.Info, proto.Message

@@ -15,12 +15,15 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 from loguru import logger
 
 from bridge import __version__
+from bridge.accounts.connect_rate import ConnectRate
 from bridge.accounts.history import HistoryImport
 from bridge.accounts.leases import LeaseKeeper
 from bridge.accounts.ledger import SendLedger
+from bridge.accounts.leftovers import Leftovers
 from bridge.accounts.session import Surroundings
 from bridge.accounts.supervisor import Supervisor
 from bridge.accounts.typists import Typists
@@ -30,7 +33,7 @@ from bridge.config import Settings
 from bridge.engine.host import EngineHost, EngineSettings, Session
 from bridge.errors import SupabaseUnavailable
 from bridge.heartbeat import keep_beating
-from bridge.ids import SpoolPosition
+from bridge.ids import AccountId, LeaseEpoch, SpoolPosition
 from bridge.ingest import Ingest, Pumping
 from bridge.media.avatars import Avatars
 from bridge.media.fetch import Fetcher
@@ -44,7 +47,7 @@ from bridge.service.start import checked
 from bridge.supabase.client import SupabaseHttp
 from bridge.supabase.doorbell import Doorbell
 from bridge.supabase.patience import until_available
-from bridge.supabase.rpc import BridgeRpc
+from bridge.supabase.rpc import BridgeRpc, Recorded
 from bridge.supabase.storage import Storage
 from bridge.vault import Vault
 
@@ -88,6 +91,7 @@ async def serve(settings: Settings, engine_command: Sequence[str]) -> None:
                     state_dir=settings.state_dir,
                     session_dir=settings.session_dir,
                     accounts_per_engine=settings.accounts_per_engine,
+                    memory_max_bytes=settings.engine_memory_mb << 20,
                 )
             )
             storage = Storage(settings.supabase_url, settings.service_key)
@@ -123,6 +127,26 @@ async def _run_parts(
             Pumping(feed=session, outcomes=ledger, before_sent=before_sent, on_recorded=on_recorded)
         )
 
+    class LateRecords:
+        """Facts for an account that another host holds now."""
+
+        async def record_events(
+            self, account: AccountId, epoch: LeaseEpoch, events: Sequence[dict[str, Any]]
+        ) -> Recorded:
+            return await rpc.record_late(account, epoch, events)
+
+    late = Ingest(LateRecords(), seal=sealer(vault), files_came=files_came)
+
+    async def record_late(session: Session) -> None:
+        await late.pump(
+            Pumping(
+                feed=session,
+                outcomes=SendLedger(),
+                before_sent=anyio.lowlevel.checkpoint,
+                on_recorded=lambda _: None,
+            )
+        )
+
     async def record_history(session: Session, linked: anyio.Event | None) -> None:
         await HistoryImport(rpc, session, seal=sealer(vault), recorded=files_came).run(linked)
 
@@ -138,6 +162,7 @@ async def _run_parts(
             record=record,
             ring=ring_for_claims,
             record_history=record_history,
+            connect_rate=ConnectRate(settings.connects_per_s),
             typing=typists.tell,
         )
     )
@@ -169,6 +194,8 @@ async def _run_parts(
         missed=doorbell.missed if settings.realtime else lambda: None,
     )
     supervisor.on_grown = claimer.ring
+    leftovers = Leftovers(rpc, host, vault, held=lambda: supervisor.held, record=record_late)
+    supervisor.on_lost = leftovers.ring
     stop = anyio.Event()
     async with anyio.create_task_group() as parts:
         parts.start_soon(_watch_signals, stop, name="signals")
@@ -179,6 +206,7 @@ async def _run_parts(
         if settings.realtime:
             parts.start_soon(doorbell.keep, name="doorbell")
         parts.start_soon(downloads.run, name="files of messages")
+        parts.start_soon(leftovers.keep, name="leftovers")
         parts.start_soon(typists.run, name="who types")
         parts.start_soon(avatars.run, name="pictures of people")
         claims_ended = anyio.Event()
@@ -200,6 +228,7 @@ async def _stop_in_order(
     keeper: LeaseKeeper,
     rpc: BridgeRpc,
 ) -> None:
+    keeper.take_no_more()
     claimer.stop()
     with anyio.move_on_after(FINISH_COMMANDS_S):
         await claims_ended.wait()
@@ -207,8 +236,8 @@ async def _stop_in_order(
     if late:
         # their sessions are closing still: another host may come when the leases have run out
         logger.warning("Some accounts did not end in time", accounts=len(late))
-    held = {*keeper.held} - {*late}
-    if held:
+    # most are given back already; a worker without accounts of its own leaves nothing behind
+    if held := {*keeper.held} - {*late}:
         with anyio.move_on_after(RELEASE_S):
             try:
                 await rpc.release_leases(sorted(held))

@@ -62,7 +62,13 @@ class Check(Row, frozen=True):
 
 
 class Lease(Row, frozen=True):
-    """An account that this worker holds, as of the answer."""
+    """An account that this worker holds, as of the answer.
+
+    Attributes:
+        previous_owner: set when it was claimed just now, from whom.
+        wanted_elsewhere: another host has fewer accounts and asked for this one.
+        phone_silent_s: since when the phone itself showed no sign of life; None = never noted.
+    """
 
     account_id: AccountId
     workspace_id: str
@@ -73,6 +79,31 @@ class Lease(Row, frozen=True):
     has_auth_state: bool = False
     generation: int = 0
     previous_owner: str | None = None
+    wanted_elsewhere: bool = False
+    phone_silent_s: float | None = None
+
+
+class LeaseEpochRow(Row, frozen=True):
+    """Under which epoch an account is, or was last, held, and by whom."""
+
+    account_id: AccountId
+    lease_epoch: LeaseEpoch
+    lease_owner: str | None = None
+
+
+class SealedItem(Row, frozen=True):
+    """Something sealed.
+
+    Attributes:
+        what: `session`, `change` (of a session) or `media`.
+        generation: what it is tied to.
+    """
+
+    what: str
+    id: str
+    account_id: AccountId
+    generation: int
+    sealed: dict[str, Any]
 
 
 class ClaimedCommand(Row, frozen=True):
@@ -135,10 +166,12 @@ class StoredSession(Row, frozen=True):
 
     Attributes:
         generation: of the newest part; 0 if nothing was ever saved.
+        is_behind: the session before did not end cleanly, and heard something after the last save.
         auth_state: sealed base, or None when the account was never linked.
     """
 
     generation: int
+    is_behind: bool = False
     auth_state: dict[str, Any] | None = None
     deltas: list[Delta] = []
 
@@ -303,6 +336,15 @@ class BridgeRpc:
         """All accounts, for the operator."""
         return await self._call("bridge_list_accounts", {}, list[ListedAccount])
 
+    async def list_sealed(self, key_id: str, skip: Sequence[str], limit: int) -> list[SealedItem]:
+        """What is sealed with another key than this one."""
+        arguments = {"p_key_id": key_id, "p_skip": list(skip), "p_limit": limit}
+        return await self._call("bridge_list_sealed", arguments, list[SealedItem])
+
+    async def reseal(self, items: Sequence[dict[str, Any]]) -> dict[str, int]:
+        """Put back what was sealed anew; how many of each had not changed meanwhile."""
+        return await self._call("bridge_reseal", {"p_items": list(items)}, dict[str, int])
+
     async def register_worker(self, info: dict[str, Any]) -> Registered:
         """Be known; gives up what an earlier run of this worker held."""
         arguments = {"p_worker": self.worker, "p_info": info}
@@ -325,6 +367,11 @@ class BridgeRpc:
         """Give accounts back at once, so that another host need not wait for the expiry."""
         arguments = {"p_worker": self.worker, "p_accounts": list(accounts)}
         await self._http.rpc("bridge_release_leases", arguments, urgent=True)
+
+    async def lease_epochs(self, accounts: Sequence[AccountId]) -> list[LeaseEpochRow]:
+        """Who has these accounts, under which epoch; those that are gone are not in it."""
+        arguments = {"p_accounts": list(accounts)}
+        return await self._call("bridge_lease_epochs", arguments, list[LeaseEpochRow])
 
     async def claim_commands(self, limit: int) -> list[ClaimedCommand]:
         """Take up to `limit` commands of accounts that this worker holds."""
@@ -442,6 +489,22 @@ class BridgeRpc:
         """Write a batch in one transaction; the same batch again changes nothing."""
         arguments = self._fenced(account, epoch) | {"p_events": list(events)}
         return await self._call("bridge_record_events", arguments, Recorded)
+
+    async def record_late(
+        self, account: AccountId, held_epoch: LeaseEpoch, events: Sequence[dict[str, Any]]
+    ) -> Recorded:
+        """Write facts that this worker was told under an earlier epoch; others are left out.
+
+        Raises:
+            LeaseLost: if nobody has taken the account since.
+        """
+        arguments = {
+            "p_worker": self.worker,
+            "p_account": account,
+            "p_held_epoch": held_epoch,
+            "p_events": list(events),
+        }
+        return await self._call("bridge_record_late", arguments, Recorded)
 
     async def record_history(
         self, account: AccountId, epoch: LeaseEpoch, history: dict[str, Any]

@@ -63,7 +63,8 @@ begin
         'bridge_unread_messages', 'bridge_claim_attachments', 'bridge_find_stored_file', 'bridge_finish_attachment',
         'bridge_attach_to_send', 'bridge_command_context', 'bridge_record_history',
         'bridge_begin_history', 'bridge_history_state', 'bridge_finish_history', 'bridge_claim_pictures',
-        'bridge_claim_picture', 'bridge_finish_picture', 'bridge_tell_typing'
+        'bridge_claim_picture', 'bridge_finish_picture', 'bridge_tell_typing',
+        'bridge_lease_epochs', 'bridge_record_late', 'bridge_list_sealed', 'bridge_reseal'
       )
     union
     select 'schema whatsapp_private'

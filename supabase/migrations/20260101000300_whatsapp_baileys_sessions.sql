@@ -6,14 +6,19 @@ create table public.whatsapp_baileys_sessions (
   auth_state jsonb
     constraint whatsapp_baileys_sessions_auth_state_is_an_object check (jsonb_typeof(auth_state) = 'object'),
   generation bigint not null default 0,
+  saved_at timestamptz,
+  ended_cleanly boolean not null default true,
   lease_owner uuid,
   lease_epoch bigint not null default 0,
   lease_expires_at timestamptz,
   last_owner uuid,
+  moving_to uuid,
+  moving_at timestamptz,
   desired text not null default 'stopped'
     constraint whatsapp_baileys_sessions_desired_is_known check (desired in ('running', 'stopped')),
   updated_at timestamptz not null default now(),
-  constraint whatsapp_baileys_sessions_lease_has_an_end check ((lease_owner is null) = (lease_expires_at is null))
+  constraint whatsapp_baileys_sessions_lease_has_an_end check ((lease_owner is null) = (lease_expires_at is null)),
+  constraint whatsapp_baileys_sessions_move_has_a_time check ((moving_to is null) = (moving_at is null))
 );
 create index whatsapp_baileys_sessions_by_lease_owner on public.whatsapp_baileys_sessions (lease_owner);
 comment on table public.whatsapp_baileys_sessions is
@@ -24,12 +29,18 @@ comment on column public.whatsapp_baileys_sessions.auth_state is
   'WhatsApp keys of the account, sealed with BAILEYS_AUTH_SECRET; null when it is not linked.';
 comment on column public.whatsapp_baileys_sessions.generation is
   'Counts the saved states. A save must bring exactly the next number; it never falls.';
+comment on column public.whatsapp_baileys_sessions.saved_at is 'When the state was last saved.';
+comment on column public.whatsapp_baileys_sessions.ended_cleanly is
+  'False from when a session is opened until it has ended with its last state saved.';
 comment on column public.whatsapp_baileys_sessions.lease_owner is 'The worker that runs the account now.';
 comment on column public.whatsapp_baileys_sessions.lease_epoch is
   'Counts how often the account changed hands. Every write of the bridge carries it (fencing); it never falls.';
 comment on column public.whatsapp_baileys_sessions.lease_expires_at is 'Until when the lease holds, by the clock of the database.';
 comment on column public.whatsapp_baileys_sessions.last_owner is
   'The worker that held the last lease: its disk may still have the session and unrecorded events.';
+comment on column public.whatsapp_baileys_sessions.moving_to is
+  'A worker with fewer accounts that asked for this one: the holder gives it back, and nobody else takes it for a while.';
+comment on column public.whatsapp_baileys_sessions.moving_at is 'When it asked.';
 comment on column public.whatsapp_baileys_sessions.desired is 'running or stopped: whether the account should have a session.';
 comment on column public.whatsapp_baileys_sessions.updated_at is 'When a column last changed.';
 

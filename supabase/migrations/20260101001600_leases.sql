@@ -96,6 +96,72 @@ $$;
 comment on function whatsapp_private.has_work(uuid) is
   'Whether a command of an account may be begun now, or is under way.';
 
+create function whatsapp_private.ask_for_share(p_worker uuid, p_capacity integer, p_lease_time interval) returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  -- a host that is just starting may be the second half of a deploy: the first half stops soon
+  settles_in constant interval := '15 seconds';
+  few constant integer := 3;
+  mine integer;
+  richest record;
+begin
+  if not exists (
+    select from public.bridge_workers
+    where id = p_worker and started_at < clock_timestamp() - settles_in
+  ) then
+    return;
+  end if;
+  -- what is on its way counts for where it goes
+  with loads as (
+    select worker.id, (
+      select count(*) from public.whatsapp_baileys_sessions as session
+      where case
+        when session.moving_to is null then session.lease_owner = worker.id
+        else session.moving_to = worker.id
+      end
+    )::integer as accounts
+    from public.bridge_workers as worker
+    where worker.id = p_worker or worker.leases_held_at > clock_timestamp() - p_lease_time
+  )
+  select own.accounts, other.id, other.accounts as more into richest
+  from loads as own
+  join loads as other on other.id <> own.id
+  where own.id = p_worker
+  order by other.accounts desc, other.id
+  limit 1;
+  mine := richest.accounts;
+  -- a difference of one would only move back and forth
+  if not found or richest.more - mine < 2 or mine >= p_capacity then
+    return;
+  end if;
+  with movable as materialized (
+    select session.id
+    from public.whatsapp_baileys_sessions as session
+    join public.integration_accounts as account on account.id = session.integration_account_id
+    where session.lease_owner = richest.id
+      and session.lease_expires_at > clock_timestamp()
+      and session.moving_to is null
+      and session.desired = 'running'
+      and account.status = 'connected'
+      and not exists (
+        select from public.commands as command
+        where command.integration_account_id = account.id and command.status = 'running'
+      )
+    order by account.last_connected_at nulls first, session.id
+    limit least(few, (richest.more - mine) / 2, p_capacity - mine)
+    for no key update of session skip locked
+  )
+  update public.whatsapp_baileys_sessions as session
+  set moving_to = p_worker, moving_at = clock_timestamp()
+  from movable
+  where session.id = movable.id;
+end
+$$;
+comment on function whatsapp_private.ask_for_share(uuid, integer, interval) is
+  'A worker that has at least two accounts fewer than the fullest one asks it for a few that are connected and idle.';
+
 create function public.bridge_hold_leases(p_worker uuid, p_capacity integer, p_lease_s integer)
 returns table (
   account_id uuid,
@@ -106,7 +172,9 @@ returns table (
   settings jsonb,
   has_auth_state boolean,
   generation bigint,
-  previous_owner uuid
+  previous_owner uuid,
+  wanted_elsewhere boolean,
+  phone_silent_s double precision
 )
 language plpgsql
 set search_path = ''
@@ -117,11 +185,16 @@ declare
   held integer;
   claimed_ids uuid[];
   claimed_from uuid[];
+  -- a host that asked for an account comes for it within a few of its own turns
+  kept_for constant interval := lease_time;
 begin
   if p_lease_s not between 1 and 3600 or p_capacity < 0 or p_capacity is null or p_lease_s is null then
     raise exception 'A lease lasts 1 to 3600 seconds, and a capacity is not negative.' using errcode = '22023';
   end if;
-  if not exists (select from public.bridge_workers where id = p_worker) then
+  update public.bridge_workers
+  set leases_held_at = case when p_capacity > 0 then clock_timestamp() end
+  where id = p_worker;
+  if not found then
     raise exception 'This worker is not registered.' using errcode = 'WB003';
   end if;
 
@@ -136,7 +209,9 @@ begin
   )
   update public.whatsapp_baileys_sessions as session
   set lease_owner = case when mine.is_needed then p_worker end,
-    lease_expires_at = case when mine.is_needed then clock_timestamp() + lease_time end
+    lease_expires_at = case when mine.is_needed then clock_timestamp() + lease_time end,
+    moving_to = case when session.moving_at > clock_timestamp() - kept_for then session.moving_to end,
+    moving_at = case when session.moving_at > clock_timestamp() - kept_for then session.moving_at end
   from mine
   where session.id = mine.id
     and session.lease_owner = p_worker
@@ -151,8 +226,13 @@ begin
       from public.whatsapp_baileys_sessions as session
       where (session.lease_owner is null or session.lease_expires_at <= clock_timestamp())
         and (session.desired = 'running' or whatsapp_private.has_work(session.integration_account_id))
-      -- first what ran here before: the disk may still have it
-      order by session.last_owner is distinct from p_worker, session.lease_expires_at nulls last, session.id
+        and (
+          session.moving_to is null
+          or session.moving_to = p_worker
+          or session.moving_at <= clock_timestamp() - kept_for
+        )
+      -- first what was asked for, then what ran here before: the disk may still have it
+      order by session.moving_to is distinct from p_worker, session.last_owner is distinct from p_worker, session.lease_expires_at nulls last, session.id
       limit p_capacity - held
       for update skip locked  -- the strong lock waits for claims of the old lease: none is overlooked later
     ),
@@ -161,7 +241,9 @@ begin
       set lease_owner = p_worker,
         last_owner = p_worker,
         lease_epoch = session.lease_epoch + 1,
-        lease_expires_at = clock_timestamp() + lease_time
+        lease_expires_at = clock_timestamp() + lease_time,
+        moving_to = null,
+        moving_at = null
       from free
       where session.id = free.id
       returning session.integration_account_id, free.previous_owner
@@ -169,12 +251,16 @@ begin
     select array_agg(taken.integration_account_id), array_agg(taken.previous_owner)
     into claimed_ids, claimed_from
     from taken;
+    if claimed_ids is null then
+      perform whatsapp_private.ask_for_share(p_worker, p_capacity, lease_time);
+    end if;
   end if;
 
   return query
   select account.id, account.workspace_id, session.lease_epoch, session.desired, account.status,
     whatsapp_private.settings_with_defaults(account.settings), session.auth_state is not null,
-    session.generation, claimed.previous_owner
+    session.generation, claimed.previous_owner, session.moving_to is not null,
+    extract(epoch from clock_timestamp() - account.phone_last_seen_at)::double precision
   from public.whatsapp_baileys_sessions as session
   join public.integration_accounts as account on account.id = session.integration_account_id
   left join unnest(claimed_ids, claimed_from) as claimed (account_id, previous_owner)
@@ -184,7 +270,7 @@ begin
 end
 $$;
 comment on function public.bridge_hold_leases(uuid, integer, integer) is
-  'Renews the valid leases of a worker, releases those of accounts that need no host, claims free or expired ones up to its capacity (epoch + 1), and returns all it holds. previous_owner is set for those claimed now. WB003 if it must register first.';
+  'Renews the valid leases of a worker, releases those of accounts that need no host, claims free or expired ones up to its capacity (epoch + 1), and returns all it holds. previous_owner is set for those claimed now, wanted_elsewhere for those that it should give back soon because another worker has fewer, phone_silent_s says for how long the phone was not seen. A worker that stops calls with capacity 0. WB003 if it must register first.';
 
 create function public.bridge_release_leases(p_worker uuid, p_accounts uuid[]) returns void
 language sql

@@ -235,7 +235,8 @@ begin
       ) as takes_all
     from public.whatsapp_baileys_sessions as session
     join public.integration_accounts as account on account.id = session.integration_account_id
-    where session.lease_owner = p_worker
+    where session.moving_to is null  -- what it would claim now another host would find half done
+      and session.lease_owner = p_worker
       and session.lease_expires_at > clock_timestamp()
       and (
         (

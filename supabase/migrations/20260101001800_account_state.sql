@@ -9,7 +9,7 @@ declare
   allowed constant text[] := array[
     'status', 'status_reason', 'status_detail', 'next_action', 'retry_at', 'numero', 'instance_id', 'lid',
     'last_qr', 'qr_expires_at', 'pairing_code', 'last_connected_at', 'last_seen_at', 'phone_last_seen_at',
-    'timelock_until', 'sync_status', 'sync_progress', 'sync_error', 'desired'
+    'timelock_until', 'sync_status', 'sync_progress', 'sync_error', 'desired', 'ended_cleanly'
   ];
   unknown_key text;
   changes jsonb;
@@ -35,7 +35,7 @@ begin
     end
   ) into changes
   from jsonb_each(p_changes)
-  where key <> 'desired';
+  where key not in ('desired', 'ended_cleanly');
 
   select * into was from public.integration_accounts where id = p_account for no key update;
   becomes := jsonb_populate_record(was, coalesce(changes, '{}'));
@@ -66,22 +66,40 @@ begin
     set desired = p_changes ->> 'desired'
     where integration_account_id = p_account and desired is distinct from p_changes ->> 'desired';
   end if;
+  if p_changes ? 'ended_cleanly' then
+    update public.whatsapp_baileys_sessions
+    set ended_cleanly = (p_changes ->> 'ended_cleanly')::boolean
+    where integration_account_id = p_account;
+  end if;
 exception
   when data_exception or integrity_constraint_violation then
     raise exception 'The account cannot be changed like this: %.', sqlerrm using errcode = '22023';
 end
 $$;
 comment on function public.bridge_update_account(uuid, uuid, bigint, jsonb) is
-  'Sets columns of an account, and desired of its session. Times are ISO 8601, "now" or {"in_s": seconds from now}, null clears; what does not differ is not written. 22023 for anything else, WB001 if the lease is lost.';
+  'Sets columns of an account, and desired and ended_cleanly of its session. Times are ISO 8601, "now" or {"in_s": seconds from now}, null clears; what does not differ is not written. 22023 for anything else, WB001 if the lease is lost.';
 
 create function public.bridge_load_session(p_worker uuid, p_account uuid, p_epoch bigint) returns jsonb
 language plpgsql
 set search_path = ''
 as $$
+declare
+  is_behind boolean;
 begin
   perform whatsapp_private.fence(p_worker, p_account, p_epoch);
+  select not session.ended_cleanly and session.saved_at < (
+    select message.created_at from public.messages as message
+    where message.integration_account_id = p_account
+      and message.command_id is null  -- a send has its row before anything is sent
+    order by message.seq desc
+    limit 1
+  ) into is_behind
+  from public.whatsapp_baileys_sessions as session
+  where session.integration_account_id = p_account;
+  update public.whatsapp_baileys_sessions set ended_cleanly = false where integration_account_id = p_account;
   return (
     select jsonb_build_object(
+      'is_behind', coalesce(is_behind, false),
       'generation', session.generation,
       'auth_state', session.auth_state,
       'deltas', coalesce(
@@ -101,7 +119,7 @@ begin
 end
 $$;
 comment on function public.bridge_load_session(uuid, uuid, bigint) is
-  'The sealed session: {generation, auth_state or null, deltas: [{generation, delta}] in order}. WB001 if the lease is lost.';
+  'A session begins: its sealed state {generation, auth_state or null, deltas: [{generation, delta}] in order, is_behind: the last session did not end cleanly, and heard something after this was saved}. WB001 if the lease is lost.';
 
 create function whatsapp_private.advance_generation(p_account uuid, p_generation bigint) returns void
 language plpgsql
@@ -109,7 +127,7 @@ set search_path = ''
 as $$
 begin
   update public.whatsapp_baileys_sessions
-  set generation = p_generation
+  set generation = p_generation, saved_at = clock_timestamp()
   where integration_account_id = p_account and generation + 1 = p_generation;
   if not found then
     raise exception 'The session was saved by somebody else meanwhile: generation % does not come next.', p_generation

@@ -522,7 +522,7 @@ $$;
 comment on function whatsapp_private.without_unwanted_feeds(uuid, jsonb) is
   'The events of a batch without those of status posts and channels, unless the settings of the account want them.';
 
-create function public.bridge_record_events(p_worker uuid, p_account uuid, p_epoch bigint, p_events jsonb)
+create function whatsapp_private.record_events(p_worker uuid, p_account uuid, p_workspace uuid, p_events jsonb)
 returns jsonb
 language plpgsql
 set search_path = ''
@@ -530,7 +530,7 @@ set search_path = ''
 set enable_seqscan = off
 as $$
 declare
-  workspace constant uuid := whatsapp_private.fence(p_worker, p_account, p_epoch);
+  workspace constant uuid := p_workspace;
   event jsonb;
   place bigint := 0;
   next_seq bigint;
@@ -617,6 +617,18 @@ begin
     'held_s', extract(epoch from clock_timestamp() - held_since)
   );
 end
+$$;
+comment on function whatsapp_private.record_events(uuid, uuid, uuid, jsonb) is
+  'Records a batch for an account whose session row the caller has locked; see bridge_record_events.';
+
+create function public.bridge_record_events(p_worker uuid, p_account uuid, p_epoch bigint, p_events jsonb)
+returns jsonb
+language sql
+set search_path = ''
+as $$
+  select whatsapp_private.record_events(
+    p_worker, p_account, whatsapp_private.fence(p_worker, p_account, p_epoch), p_events
+  )
 $$;
 comment on function public.bridge_record_events(uuid, uuid, bigint, jsonb) is
   'Records a batch of events (message, edit, revoke, reaction, poll_vote, pin, call, system, receipt, sent, command_finished, person, group, picture, diagnostic) in order and in one transaction; again and again has the effect of once. Returns {recorded: how many changed something or were receipts, groups_unknown: JIDs of groups whose subject or people are not known yet, held_s: how long other writers of the workspace had to wait}. WB001 if the lease is lost, 22023 if an event is refused (then none is recorded).';

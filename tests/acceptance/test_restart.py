@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import secrets
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import anyio
 import psutil
 import pytest
 
@@ -93,4 +97,33 @@ async def test_kill_9_and_an_empty_disk(bridge: BridgeProcess, linked: Linked) -
 async def test_the_bridge_works_without_realtime(bridge: BridgeProcess, linked: Linked) -> None:
     bridge.stop()
     bridge.start(WABRIDGE_REALTIME="off")
+    await came_back(linked)
+
+
+async def test_a_new_key_takes_the_place_of_the_old_one_without_a_qr(
+    bridge: BridgeProcess, linked: Linked
+) -> None:
+    old = bridge.environment["BAILEYS_AUTH_SECRET"]
+    new = "new:" + secrets.token_urlsafe(48)
+    await linked.talk_both_ways()
+    bridge.stop()
+    both = {"BAILEYS_AUTH_SECRET": f"{new},{old}"}
+    bridge.start(**both)
+    await came_back(linked)
+    environment = {
+        "PATH": os.environ["PATH"],
+        **bridge.environment,
+        **both,
+        "WABRIDGE_STATE_DIR": str(bridge.disk / "state"),
+    }
+    for _ in range(2):  # while the bridge runs and saves; the second time there is nothing to do
+        rotation = await anyio.run_process(
+            [sys.executable, "-m", "bridge", "keys", "rotate"], env=environment, cwd=bridge.disk
+        )
+        said = rotation.stdout.decode()
+        print(said)
+        assert said.startswith("Sealed anew with key new:"), said
+        await linked.talk_both_ways()
+    bridge.stop()
+    bridge.start(BAILEYS_AUTH_SECRET=new)
     await came_back(linked)

@@ -280,3 +280,134 @@ def test_many_workers_at_once_share_accounts_without_overlap(world: World, team:
     worker = world.add_bridge()
     held.extend(worker.hold())
     assert len(held) == len(set(held)) == 15
+
+
+def settled_bridge(world: World) -> Bridge:
+    """A worker that started a minute ago, so that it may ask for its share."""
+    bridge = world.add_bridge()
+    world.owner.execute("update bridge_workers set started_at = now() - interval '1 minute'")
+    return bridge
+
+
+def accounts_of(world: World, team: Team, bridge: Bridge, count: int) -> list[uuid.UUID]:
+    """So many connected accounts that this worker holds."""
+    made = []
+    for number in range(count):
+        caller = (team.owner, team.admin, team.agent)[number // 5]
+        account = caller.value(
+            "insert into integration_accounts (workspace_id, nome) values (%s, 'x') returning id",
+            team.workspace,
+        )
+        world.set_desired(account, "running")
+        made.append(account)
+    bridge.hold()
+    for account in made:
+        bridge.connect(account)
+    return made
+
+
+def give_back_what_is_wanted(bridge: Bridge) -> int:
+    wanted = [account for account, row in bridge.hold().items() if row["wanted_elsewhere"]]
+    bridge.call("bridge_release_leases", bridge.worker, wanted)
+    return len(wanted)
+
+
+def test_a_new_worker_gets_its_share_a_few_at_a_time_and_then_nothing_moves(
+    world: World, team: Team, bridge: Bridge
+) -> None:
+    accounts_of(world, team, bridge, 10)
+    second = settled_bridge(world)
+    moved = []
+    for _ in range(6):
+        second.hold()
+        moved.append(give_back_what_is_wanted(bridge))
+        second.hold()
+    assert moved == [3, 2, 0, 0, 0, 0]
+    assert (len(bridge.hold()), len(second.hold())) == (5, 5)
+
+
+def test_a_difference_of_one_moves_nothing(world: World, team: Team, bridge: Bridge) -> None:
+    accounts_of(world, team, bridge, 1)
+    second = settled_bridge(world)
+    for _ in range(3):
+        assert second.hold() == {}
+        assert give_back_what_is_wanted(bridge) == 0
+
+
+def test_a_worker_that_is_just_starting_asks_for_nothing(
+    world: World, team: Team, bridge: Bridge
+) -> None:
+    accounts_of(world, team, bridge, 4)
+    world.add_bridge().hold()
+    assert give_back_what_is_wanted(bridge) == 0
+
+
+def test_an_account_that_moves_is_kept_for_the_worker_that_asked(
+    world: World, team: Team, bridge: Bridge
+) -> None:
+    accounts_of(world, team, bridge, 4)
+    second = settled_bridge(world)
+    second.hold()
+    third = world.add_bridge()
+    assert give_back_what_is_wanted(bridge) == 2
+    assert third.hold() == {}
+    assert len(bridge.hold()) == 2
+    assert len(second.hold()) == 2
+
+
+def test_an_account_that_nobody_comes_for_is_free_after_a_while(
+    world: World, team: Team, bridge: Bridge
+) -> None:
+    accounts_of(world, team, bridge, 2)
+    settled_bridge(world).hold()
+    assert give_back_what_is_wanted(bridge) == 1
+    world.owner.execute(
+        "update whatsapp_baileys_sessions set moving_at = moving_at - interval '2 minutes'"
+    )
+    assert len(world.add_bridge().hold()) == 1
+
+
+@pytest.mark.parametrize("trouble", ["pairing", "a running command"])
+def test_an_account_that_is_busy_does_not_move(
+    world: World, team: Team, bridge: Bridge, trouble: str
+) -> None:
+    for account in accounts_of(world, team, bridge, 2):
+        if trouble == "pairing":
+            bridge.update(account, status="qr_required")
+        else:
+            team.send(account, "+5511987654321")
+    if trouble == "a running command":
+        assert len(bridge.claim()) == 2
+    second = settled_bridge(world)
+    second.hold()
+    assert give_back_what_is_wanted(bridge) == 0
+
+
+def test_a_worker_that_stops_or_is_dead_gets_nothing_and_gives_nothing_up(
+    world: World, team: Team, bridge: Bridge
+) -> None:
+    accounts_of(world, team, bridge, 4)
+    second = settled_bridge(world)
+    assert second.hold(capacity=0) == {}
+    assert give_back_what_is_wanted(bridge) == 0
+    world.owner.execute(
+        "update bridge_workers set leases_held_at = now() - interval '5 minutes' where id = %s",
+        [bridge.worker],
+    )
+    second.hold()
+    assert world.all("select from whatsapp_baileys_sessions where moving_to is not null") == []
+
+
+def test_commands_of_an_account_that_moves_wait_for_its_next_host(
+    world: World, team: Team, bridge: Bridge
+) -> None:
+    accounts = accounts_of(world, team, bridge, 2)
+    second = settled_bridge(world)
+    second.hold()
+    for account in accounts:
+        team.send(account, "+5511987654321")
+    [stays] = [a for a, row in bridge.hold().items() if not row["wanted_elsewhere"]]
+    assert [row["account_id"] for row in bridge.claim()] == [stays]
+    give_back_what_is_wanted(bridge)
+    [moved] = second.hold()
+    assert [row["account_id"] for row in second.claim()] == [moved]

@@ -9,7 +9,7 @@ import pytest
 from psycopg import errors
 from psycopg.types.json import Jsonb
 
-from tests.database.project import Bridge, Row, Team, World
+from tests.database.project import Bridge, Row, Team, World, message, person
 
 BASE: Row = {"v": 1, "kid": "k1", "data": "base"}
 DELTA: Row = {"v": 1, "kid": "k2", "data": "delta"}
@@ -21,8 +21,9 @@ def account(world: World, team: Team, bridge: Bridge) -> uuid.UUID:
 
 
 def load(bridge: Bridge, account: uuid.UUID) -> Row:
+    """What is saved."""
     loaded: Row = bridge.fenced("bridge_load_session", account)
-    return loaded
+    return {name: value for name, value in loaded.items() if name != "is_behind"}
 
 
 def test_an_account_begins_without_a_session(bridge: Bridge, account: uuid.UUID) -> None:
@@ -58,6 +59,24 @@ def test_a_generation_that_does_not_come_next_is_refused(
         bridge.fenced(function, account, generation, Jsonb(DELTA))
     assert error.value.sqlstate == "WB002"
     assert load(bridge, account) == {"generation": 1, "auth_state": BASE, "deltas": []}
+
+
+@pytest.mark.parametrize("ended_cleanly", [True, False])
+@pytest.mark.parametrize("heard", ["before", "after", "nothing"])
+def test_a_saved_state_is_behind_if_a_session_that_crashed_heard_something_later(
+    bridge: Bridge, account: uuid.UUID, heard: str, ended_cleanly: bool
+) -> None:
+    ana = person("5511987654321")
+    assert bridge.fenced("bridge_load_session", account)["is_behind"] is False
+    if heard == "before":
+        bridge.record(account, message("A1", ana))
+    bridge.fenced("bridge_save_session", account, 1, Jsonb(BASE))
+    if heard == "after":
+        bridge.record(account, message("A1", ana))
+    if ended_cleanly:
+        bridge.update(account, ended_cleanly=True)
+    loaded = bridge.fenced("bridge_load_session", account)
+    assert loaded["is_behind"] is (heard == "after" and not ended_cleanly)
 
 
 def test_a_delta_needs_a_base(bridge: Bridge, account: uuid.UUID) -> None:

@@ -18,7 +18,7 @@ def bare_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WABRIDGE_STATE_DIR", str(tmp_path / "state"))
 
 
-@pytest.mark.parametrize("command", [["run"], ["accounts", "list"]])
+@pytest.mark.parametrize("command", [["run"], ["accounts", "list"], ["keys", "rotate"]])
 def test_wrong_configuration_is_one_sentence_and_exit_code_2(
     command: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.fixtures.bridge import BridgeProcess
+from tests.fixtures.stack import eventually
 from tests.integration.bridge.conftest import Shop
 
 pytestmark = pytest.mark.timeout(120)
@@ -45,3 +46,29 @@ def test_unlinking_on_the_phone_destroys_the_credentials(
     assert (row["next_action"], row["status_reason"]) == ("scan_qr", "logged_out")
     [session] = shop.rows("whatsapp_baileys_sessions", integration_account_id=shop.account)
     assert session["auth_state"] is None
+
+
+def test_a_phone_that_is_away_for_days_is_warned_of_and_seen_again(
+    service: BridgeProcess, shop: Shop
+) -> None:
+    shop.link()
+    assert shop.face()["phone_last_seen_at"] is not None
+    long_ago = {"phone_last_seen_at": "2026-01-01T00:00:00Z"}
+    shop.http.patch(
+        "/rest/v1/integration_accounts", params={"id": f"eq.{shop.account}"}, json=long_ago
+    ).raise_for_status()
+    row = eventually(
+        lambda: face if (face := shop.face())["status_reason"] == "phone_offline" else None,
+        deadline_s=20,
+    )
+    assert (row["status"], row["next_action"]) == ("connected", "unblock")
+    assert "days" in row["status_detail"]
+    [event] = shop.rows("whatsapp_baileys_events", code="phone_offline")
+    assert (event["level"], event["integration_account_id"]) == ("warning", shop.account)
+
+    shop.simulator.send_text(shop.number, to=shop.customer, text="from the phone itself")
+    row = eventually(
+        lambda: face if (face := shop.face())["status_reason"] == "connected" else None,
+        deadline_s=20,
+    )
+    assert row["phone_last_seen_at"] > "2026-02"

@@ -25,7 +25,7 @@ from bridge.ids import CommandId, Jid, LeaseEpoch
 from bridge.orders import Text
 
 T = TypeVar("T")
-WAIT_S = 20.0
+WAIT_S = 40.0
 
 
 def phone_jid(phone: str) -> Jid:

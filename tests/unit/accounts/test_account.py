@@ -2,27 +2,39 @@
 
 from __future__ import annotations
 
+import dataclasses
 import struct
 import time
 import zlib
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, cast
 
 import anyio
+import msgspec
 import pytest
 
-from bridge.accounts.account import Account
+from bridge.accounts.account import Account, NotConnected
+from bridge.accounts.connect_rate import ConnectRate
 from bridge.accounts.ledger import SendLedger
 from bridge.accounts.saver import PURPOSE
 from bridge.accounts.session import Surroundings
 from bridge.accounts.supervisor import Supervisor
 from bridge.engine.host import EngineDied, LocalState, PairByQr, UseLocal
+from bridge.engine.quarantine import EngineKeepsDying
 from bridge.engine.replica import encode_base
 from bridge.engine.session import Stream
 from bridge.errors import AccountError, CommandError, LeaseLost
-from bridge.events import Connected, Disconnected, PairingFailed, QrShown, SessionEnded, Signal
-from bridge.ids import AccountId, CommandId, Jid, LeaseEpoch, SpoolPosition
+from bridge.events import (
+    Connected,
+    Disconnected,
+    PairingFailed,
+    PhoneSeen,
+    QrShown,
+    SessionEnded,
+    Signal,
+)
+from bridge.ids import AccountId, CommandId, Jid, LeaseEpoch, SpoolPosition, WorkerId
 from bridge.orders import Logout, Text
 from bridge.states import AccountStatus, Desired
 from bridge.supabase.rpc import Attempt, BridgeRpc, Delta, Lease, Retry, Settled, StoredSession
@@ -85,6 +97,9 @@ class FakeSession:
     async def forget(self) -> None:
         self.forgotten = True
 
+    def end(self, code: str) -> None:
+        self.signals.put(SessionEnded(code=code))
+
 
 class FakeHost:
     def __init__(self) -> None:
@@ -92,6 +107,7 @@ class FakeHost:
         self.sessions: list[FakeSession] = []
         self.faults: list[Exception] = []
         self.local: LocalState | None = None
+        self.intact = True
         self.more = anyio.Event()
 
     async def open(
@@ -121,6 +137,9 @@ class FakeHost:
     def local_state(self, account: AccountId) -> LocalState | None:
         return self.local
 
+    async def local_is_intact(self, account: AccountId) -> bool:
+        return self.intact
+
     def accounts_with_unrecorded_events(self) -> list[AccountId]:
         return []
 
@@ -130,12 +149,17 @@ class FakeHost:
 class FakeRpc:
     """The row of the account, and the sealed state."""
 
+    worker = WorkerId("this worker")
+
     def __init__(self, *, linked: bool) -> None:
         self.row: dict[str, Any] = {}
         self.shown: list[str] = []
         self.settled: list[object] = []
         self.finished: list[tuple[str, str]] = []
         self.destroyed = 0
+        self.reported: list[tuple[str, str]] = []
+        self.released: list[AccountId] = []
+        self.is_behind = False
         self.lost = False
         self.slow: anyio.Event | None = None
         self.changed = anyio.Event()
@@ -162,13 +186,24 @@ class FakeRpc:
         self.changed.set()
         self.changed = anyio.Event()
 
+    async def report(self, account: AccountId, level: str, code: str, message: str) -> None:
+        self.reported.append((level, code))
+
+    async def release_leases(self, accounts: list[AccountId]) -> None:
+        self.released += accounts
+
     async def until(self, reason: str) -> None:
         with anyio.fail_after(5):
             while self.row.get("status_reason") != reason:
                 await self.changed.wait()
 
     async def load_session(self, account: AccountId, epoch: LeaseEpoch) -> StoredSession:
-        return StoredSession(generation=self.generation, auth_state=self.state, deltas=self.deltas)
+        return StoredSession(
+            generation=self.generation,
+            is_behind=self.is_behind,
+            auth_state=self.state,
+            deltas=self.deltas,
+        )
 
     async def destroy_session(self, account: AccountId, epoch: LeaseEpoch) -> None:
         self.destroyed += 1
@@ -253,6 +288,16 @@ async def test_the_file_on_this_disk_is_used_if_nobody_ran_the_account_in_betwee
     assert world.host.opened[1] == ("bytes", None)
 
 
+async def test_a_damaged_file_on_this_disk_is_not_used_and_the_operator_is_told() -> None:
+    world = World(linked=True, desired=Desired.RUNNING)
+    world.host.local = LocalState(LeaseEpoch(4))
+    world.host.intact = False
+    async with world.running():
+        await world.host.session(0)
+    assert world.host.opened == [("bytes", None)]
+    assert world.rpc.reported == [("error", "session_file_damaged")]
+
+
 async def test_connect_answers_when_the_qr_is_out_and_the_row_has_it() -> None:
     world = World(linked=False, desired=Desired.STOPPED)
     async with world.running() as account, anyio.create_task_group() as tasks:
@@ -309,6 +354,157 @@ async def test_a_dead_engine_is_replaced() -> None:
         (await world.host.session(1)).signals.put(ME)
         await world.rpc.until("connected")
     assert world.rpc.shown[:3] == ["starting", "engine_died", "starting"]
+
+
+def silent(world: World, days: float) -> Lease:
+    return msgspec.structs.replace(world.lease, phone_silent_s=days * 86400)
+
+
+async def test_a_phone_that_stays_away_is_warned_of_until_it_is_seen_again() -> None:
+    world = World(linked=True, desired=Desired.RUNNING)
+    async with world.running() as account:
+        (await world.host.session(0)).signals.put(ME)
+        await world.rpc.until("connected")
+        for days in (11.9, 12.0, 12.1, 13.5):
+            await anyio.wait_all_tasks_blocked()
+            account.renewed(silent(world, days), time.monotonic() + 60)
+        await world.rpc.until("phone_offline")
+        await anyio.wait_all_tasks_blocked()
+        assert "13 days" in world.rpc.row["status_detail"]
+        assert (world.rpc.row["status"], world.rpc.row["next_action"]) == ("connected", "unblock")
+        world.host.sessions[0].signals.put(PhoneSeen())
+        await anyio.wait_all_tasks_blocked()
+        assert world.rpc.row["phone_last_seen_at"] == "now"
+        account.renewed(silent(world, 0.0), time.monotonic() + 60)
+        await world.rpc.until("connected")
+    assert world.rpc.shown[2:] == ["phone_offline", "phone_offline", "connected", "bridge_stopped"]
+    assert world.rpc.reported == [("warning", "phone_offline")] * 2
+
+
+async def test_after_a_crash_that_lost_the_newest_state_sends_wait_a_moment_and_it_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("bridge.accounts.session.RECOVERY_S", 0.2)
+    world = World(linked=True, desired=Desired.RUNNING)
+    world.rpc.is_behind = True
+    async with world.running() as account:
+        (await world.host.session(0)).signals.put(ME)
+        await world.rpc.until("connected")
+        assert "before a crash" in world.rpc.row["status_detail"]
+        with pytest.raises(NotConnected) as caught:
+            await account.send(CommandId("c"), Jid("1@lid"), Text(text="x"), ATTEMPT)
+        assert caught.value.retryable
+        await anyio.wait_all_tasks_blocked()
+        assert world.rpc.reported == [("warning", "recovering")]
+        async with anyio.create_task_group() as tasks:
+            with anyio.fail_after(5):
+                while not world.host.sessions[0].sent:
+                    await anyio.sleep(0.02)
+                    tasks.start_soon(try_to_send, account)
+            tasks.cancel_scope.cancel()
+    assert world.rpc.row["ended_cleanly"] is True
+
+
+async def try_to_send(account: Account) -> None:
+    with suppress(NotConnected):
+        await account.send(CommandId("c"), Jid("1@lid"), Text(text="x"), ATTEMPT)
+
+
+async def test_the_file_on_this_disk_misses_nothing_after_a_crash() -> None:
+    world = World(linked=True, desired=Desired.RUNNING)
+    world.rpc.is_behind = True
+    world.host.local = LocalState(LeaseEpoch(4))
+    async with world.running():
+        (await world.host.session(0)).signals.put(ME)
+        await world.rpc.until("connected")
+        await anyio.wait_all_tasks_blocked()
+        assert world.rpc.reported == []
+
+
+async def test_a_session_that_is_asked_to_leave_its_engine_is_opened_again_at_once() -> None:
+    world = World(linked=True, desired=Desired.RUNNING)
+    async with world.running():
+        (await world.host.session(0)).signals.put(ME)
+        await world.rpc.until("connected")
+        world.host.sessions[0].end("stopped")
+        (await world.host.session(1)).signals.put(ME)
+        await world.rpc.until("connected")
+        assert world.host.sessions[0].closed
+    assert world.rpc.shown == ["starting", "connected"] * 2 + ["bridge_stopped"]
+
+
+async def test_an_account_linked_just_now_that_leaves_its_engine_shows_no_new_qr() -> None:
+    world = World(linked=False, desired=Desired.STOPPED)
+    async with world.running() as account, anyio.create_task_group() as tasks:
+
+        async def link() -> None:
+            (await world.host.session(0)).signals.put(ME)
+
+        tasks.start_soon(link)
+        assert await account.connect(PairByQr()) is AccountStatus.CONNECTED
+        world.rpc.state = FakeRpc(linked=True).state
+        world.host.sessions[0].end("stopped")
+        (await world.host.session(1)).signals.put(ME)
+        await world.rpc.until("connected")
+    assert world.host.opened == [("NoneType", PairByQr()), ("bytes", None)]
+
+
+async def test_a_stop_does_not_wait_for_a_turn_to_connect() -> None:
+    world = World(linked=True, desired=Desired.RUNNING)
+    rate = ConnectRate(0.001)
+    for _ in range(rate.at_once):
+        rate.take()
+    world.around = dataclasses.replace(world.around, connect_rate=rate)
+    with anyio.fail_after(5):
+        async with world.running():
+            await world.rpc.until("starting")
+            await anyio.wait_all_tasks_blocked()
+    assert world.host.opened == []
+
+
+async def test_an_account_that_kills_its_engines_is_paused_and_the_events_say_so() -> None:
+    world = World(linked=True, desired=Desired.RUNNING)
+    world.host.faults = [EngineKeepsDying()]
+    async with world.running() as account:
+        await world.rpc.until("engine_keeps_dying")
+        assert (world.rpc.row["status"], world.rpc.row["next_action"]) == ("error", "unblock")
+        assert "desired" not in world.rpc.row
+        await anyio.wait_all_tasks_blocked()
+        assert world.rpc.reported == [("error", "engine_keeps_dying")]
+        assert world.host.opened == []
+        async with anyio.create_task_group() as tasks:
+
+            async def connect() -> None:
+                (await world.host.session(0)).signals.put(ME)
+
+            tasks.start_soon(connect)
+            assert await account.connect(PairByQr()) is AccountStatus.CONNECTED
+
+
+async def test_a_session_that_the_last_host_took_back_when_it_woke_up_is_taken_once_more() -> None:
+    world = World(linked=True, desired=Desired.RUNNING)
+    world.lease = msgspec.structs.replace(world.lease, previous_owner="another worker")
+    async with world.running():
+        (await world.host.session(0)).signals.put(SessionEnded(code="replaced"))
+        (await world.host.session(1)).signals.put(SessionEnded(code="replaced"))
+        await world.rpc.until("replaced")
+        assert len(world.host.opened) == 2
+
+
+async def test_a_connection_that_whatsmeow_does_not_bring_back_is_made_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("bridge.accounts.session.BLIP_S", 0.01)
+    monkeypatch.setattr("bridge.accounts.session.REDIALS_S", (0.01, 0.02))
+    world = World(linked=True, desired=Desired.RUNNING)
+    async with world.running():
+        (await world.host.session(0)).signals.put(ME)
+        await world.rpc.until("connected")
+        world.host.sessions[0].signals.put(Disconnected())
+        await world.rpc.until("unreachable")
+        (await world.host.session(1)).signals.put(ME)
+        await world.rpc.until("connected")
+    assert world.rpc.shown[2:4] == ["connection_lost", "unreachable"]
 
 
 @pytest.mark.parametrize(

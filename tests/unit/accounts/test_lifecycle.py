@@ -30,7 +30,8 @@ def test_each_tells_a_person_something(occurrence: Occurrence) -> None:
     connected = transition.status is AccountStatus.CONNECTED
     if ends and not by_request:
         assert transition.next_action is not NextAction.NONE
-    assert (transition.next_action is NextAction.NONE) == (connected or by_request)
+    warns = occurrence is Occurrence.PHONE_OFFLINE
+    assert (transition.next_action is NextAction.NONE) == ((connected and not warns) or by_request)
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,19 @@ def test_a_ban_says_how_long_it_lasts():
 
 
 @pytest.mark.parametrize(
-    ("reason", "code"), [(1, "connect_failure"), (10, "connect_failure"), (4, "logged_out")]
+    ("reason", "code"),
+    [
+        (1, "connect_failure"),
+        (2, "logged_out"),
+        (3, "banned"),
+        (4, "logged_out"),
+        (5, "logged_out"),
+        (6, "outdated"),
+        (7, "outdated"),
+        (8, "connect_failure"),
+        (9, "connect_failure"),
+        (10, "connect_failure"),
+    ],
 )
 def test_a_refused_connection_is_final_only_for_a_device_that_is_gone(reason, code):
     failure = wire.ConnectFailure(Reason=reason)

@@ -1,0 +1,171 @@
+"""What is left on this disk of accounts that another host has taken since.
+
+After a `kill -9`, or when Supabase was away for longer than a lease, a host may find a journal that
+it cannot record as a holder any more, and a session file that is old and in plain form. What the
+journal tells is recorded late, as facts; the file is deleted. What nobody took since stays: the
+next lease of this host goes on with it.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Protocol
+
+import anyio
+from loguru import logger
+
+from bridge.engine.host import Remains, Session
+from bridge.errors import AccountError, BridgeError, SupabaseUnavailable
+from bridge.ids import AccountId, LeaseEpoch, WorkerId
+from bridge.supabase.rpc import LeaseEpochRow
+from bridge.vault import Vault
+
+EVERY_S = 20.0
+# Between two looks at a disk at least, however often somebody rings.
+PAUSE_S = 2.0
+
+
+class TellsEpochs(Protocol):
+    """What is needed of the database."""
+
+    worker: WorkerId
+
+    async def lease_epochs(self, accounts: Sequence[AccountId]) -> list[LeaseEpochRow]:
+        """Who has these accounts, under which epoch."""
+
+    async def report(self, account: AccountId | None, level: str, code: str, message: str) -> None:
+        """Leave a line for the operator."""
+
+
+class KeepsFiles(Protocol):
+    """What is needed of the engine host."""
+
+    async def remains(self) -> list[Remains]:
+        """Of accounts without an open session."""
+
+    async def open(
+        self, account: AccountId, epoch: LeaseEpoch, *, vault: Vault, image: None
+    ) -> Session:
+        """A session that only replays its journal."""
+
+    async def forget(self, account: AccountId) -> None:
+        """Delete a session file."""
+
+
+class Leftovers:
+    """Looks from time to time, and when an account was lost."""
+
+    def __init__(
+        self,
+        rpc: TellsEpochs,
+        host: KeepsFiles,
+        vault: Vault,
+        *,
+        held: Callable[[], list[AccountId]],
+        record: Callable[[Session], Coroutine[Any, Any, None]],
+    ) -> None:
+        """Prepare.
+
+        Args:
+            rpc: the database.
+            host: the disk.
+            vault: opens journals.
+            held: accounts that run here.
+            record: records late what a session delivers, until it ends.
+        """
+        self._rpc = rpc
+        self._host = host
+        self._vault = vault
+        self._held = held
+        self._record = record
+        self._unusable: set[AccountId] = set()
+        self._rung = anyio.Event()
+
+    def ring(self) -> None:
+        """An account was lost."""
+        self._rung.set()
+
+    async def keep(self) -> None:
+        """Until cancelled."""
+        while True:
+            await anyio.sleep(PAUSE_S)
+            with anyio.move_on_after(EVERY_S * random.uniform(0.8, 1.2)):  # noqa: S311
+                await self._rung.wait()
+            self._rung = anyio.Event()
+            try:
+                await self.look()
+            except SupabaseUnavailable:
+                continue  # the lease loop tells of it
+            except BridgeError as fault:
+                logger.error("Leftovers could not be cleared", code=fault.code)
+
+    async def look(self) -> None:
+        """Clear what other hosts have taken.
+
+        Raises:
+            SupabaseUnavailable: it stays, for now.
+        """
+        found = {
+            each.account: each for each in await self._host.remains() if not self._is_ours(each)
+        }
+        if not found:
+            return
+        rows = {row.account_id: row for row in await self._rpc.lease_epochs(list(found))}
+        for account, remains in found.items():
+            row = rows.get(account)
+            if self._is_ours(remains) or (row is not None and row.lease_owner == self._rpc.worker):
+                continue
+            if row is None:
+                if remains.has_session_file:
+                    logger.info("The session file of a deleted account is removed", account=account)
+                    await self._host.forget(account)
+            elif remains.epoch is None or row.lease_epoch > remains.epoch:
+                await self._clear(remains)
+
+    def _is_ours(self, remains: Remains) -> bool:
+        return remains.account in self._held() or remains.account in self._unusable
+
+    async def _clear(self, remains: Remains) -> None:
+        account = remains.account
+        if remains.has_events and remains.epoch is not None:
+            try:
+                await self._replay(account, remains.epoch)
+            except SupabaseUnavailable:
+                raise
+            except AccountError as fault:
+                # in use by the account itself meanwhile, or it does not open: that is told when the
+                # account comes back
+                logger.warning("A journal could not be recorded late", code=fault.code)
+                self._unusable.add(account)
+                return
+        if remains.has_session_file:
+            logger.info("A session file that another host went on from is removed", account=account)
+            await self._host.forget(account)
+
+    async def _replay(self, account: AccountId, epoch: LeaseEpoch) -> None:
+        session = await self._host.open(account, epoch, vault=self._vault, image=None)
+        try:
+            last = await session.replayed()
+            fault: BaseException | None = None
+            try:
+                async with anyio.create_task_group() as recording:
+                    recording.start_soon(self._record, session, name="record late")
+                    await session.disconnect()
+            except* BridgeError as group:
+                fault = group
+            while isinstance(fault, BaseExceptionGroup):
+                fault = fault.exceptions[0]
+            if fault is not None:
+                raise fault
+            # what was started and has no outcome was settled by who has the account now
+            await session.confirm(last)
+        finally:
+            await session.aclose()
+        logger.info("Events were recorded late", account=account)
+        await self._rpc.report(
+            account,
+            "warning",
+            "recorded_late",
+            "Events of a host that had lost the account before it could record them are in now.",
+        )
