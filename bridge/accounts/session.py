@@ -70,6 +70,7 @@ class Hosts(Protocol):
         image: bytes | UseLocal | None,
         pairing: PairByQr | PairByCode | None = None,
         history_days: int = 14,
+        strict: bool = False,
     ) -> Session:
         """Start a session."""
 
@@ -168,6 +169,7 @@ class LiveSession:
         known_epoch: LeaseEpoch | None,
         settle: bool,
         history_days: int = 14,
+        strict: bool = False,
     ) -> None:
         self._around = around
         self._account = account
@@ -180,6 +182,7 @@ class LiveSession:
         self._known_epoch = known_epoch
         self._settle_rows = settle
         self._history_days = history_days
+        self._strict = strict
         self._linked_anew = anyio.Event()
         self.connected = False
         self.linked = mode is Mode.RESUME
@@ -233,6 +236,7 @@ class LiveSession:
                 image=image,
                 pairing=self._pairing,
                 history_days=self._history_days,
+                strict=self._strict,
             )
         except LeaseLost:
             raise

@@ -3,6 +3,7 @@
     <state_dir>/accounts/<account>/spool/      sealed journal, survives everything but the disk
     <state_dir>/accounts/<account>/history/    the same for histories that are not yet recorded
     <state_dir>/accounts/<account>/run.json    what the session file belongs to: epoch, boot id
+    <state_dir>/accounts/<account>/checkpoint  strict mode: the session file as WhatsApp knows it
     <session_dir>/<account>.db                 live SQLite file, plaintext, best on a RAM disk
 
 There is always a process with room, started before it is needed: a QR then takes no longer than
@@ -26,17 +27,21 @@ import anyio.to_thread
 import msgspec
 from loguru import logger
 
-from bridge.engine import frames, replica
+from bridge.engine import checkpoint, frames, replica
+from bridge.engine.checkpoint import Checkpoint, CheckpointUnusable
+from bridge.engine.committer import MAX_DELTA_BYTES, MAX_DELTAS, Committer
 from bridge.engine.process import EngineProcess, ProcessSettings, default_command
-from bridge.engine.replica import Replica
+from bridge.engine.relay import Line, Relay
+from bridge.engine.replica import Replica, StateUnreadable
 from bridge.engine.session import EngineDied, Session
 from bridge.engine.spool import has_unconfirmed_events
 from bridge.errors import AccountError
-from bridge.ids import AccountId, LeaseEpoch
-from bridge.vault import Vault
+from bridge.ids import AccountId, LeaseEpoch, WhatsAppMessageId
+from bridge.vault import AccountVault, Vault, VaultError
 
 SPOOL_PURPOSE = "spool"
 HISTORY_PURPOSE = "history"
+CHECKPOINT_PURPOSE = "checkpoint"
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -53,6 +58,8 @@ class EngineSettings:
         pairing_timeout_s: for the person with the phone; WhatsApp itself gives up after 160 s.
         spool_max_bytes: so much may be unrecorded an account; then WhatsApp has to wait.
         window: so many deliveries an account are given out before the first is confirmed.
+        proxy: URL of the HTTP proxy that engines of strict accounts reach WhatsApp by; empty =
+            straight.
     """
 
     state_dir: Path
@@ -68,6 +75,7 @@ class EngineSettings:
     start_timeout_s: float = 30.0
     spool_max_bytes: int = 64 * 1024 * 1024
     window: int = 512
+    proxy: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +140,8 @@ class EngineHost:
         self._opening: set[AccountId] = set()
         self._replicas: dict[AccountId, Replica] = {}
         self._numbers = itertools.count(1)
+        self._relay = Relay(settings.proxy)
+        self._committers: dict[AccountId, Committer] = {}
         self._making_room = anyio.Lock()
         self._stack = AsyncExitStack()
         self._tasks: anyio.abc.TaskGroup | None = None
@@ -142,6 +152,7 @@ class EngineHost:
         await anyio.to_thread.run_sync(self._make_directories)
         self._tasks = await self._stack.enter_async_context(anyio.create_task_group())
         self._tasks.start_soon(self._keep_room, name="engine room")
+        await self._tasks.start(self._relay.run, name="relay")
         return self
 
     async def __aexit__(
@@ -176,6 +187,7 @@ class EngineHost:
         image: bytes | UseLocal | None,
         pairing: PairByQr | PairByCode | None = None,
         history_days: int = 14,
+        strict: bool = False,
     ) -> Session:
         """Start an account's session; returns when the engine has opened its spool.
 
@@ -190,6 +202,7 @@ class EngineHost:
             pairing: how to link a new device; any session file here is deleted. With neither image
                 nor pairing the session only replays its spool and never connects.
             history_days: how far back a history is wanted; 0 = not at all.
+            strict: nothing is told to WhatsApp before it cannot be lost on this host.
 
         :raises EngineDied: if no engine could be started, or it died meanwhile.
         :raises AccountError: `already_open`; `no_local_state`; `spool_corrupt`, `spool_in_use`,
@@ -203,7 +216,7 @@ class EngineHost:
             raise AccountError("The account has a session already.", code="already_open")
         self._opening.add(account)
         try:
-            return await self._open(account, epoch, vault, image, pairing, history_days)
+            return await self._open(account, epoch, vault, image, pairing, history_days, strict)
         finally:
             self._opening.discard(account)
 
@@ -215,10 +228,18 @@ class EngineHost:
         image: bytes | UseLocal | None,
         pairing: PairByQr | PairByCode | None,
         history_days: int,
+        strict: bool,
     ) -> Session:
         connect = image is not None or pairing is not None
+        strict = strict and connect
+        written = await self._written(account)
+        before = self._committers.pop(account, None)
+        if before is not None:
+            before.close()
+            await before.ended.wait()  # what it is writing
+        sealer = AccountVault(vault.keys_of(account, purpose=CHECKPOINT_PURPOSE))
         if connect:
-            await anyio.to_thread.run_sync(self._place_state, account, epoch, image)
+            await anyio.to_thread.run_sync(self._place_state, account, epoch, image, sealer, strict)
         acknowledged = image if isinstance(image, bytes) else None
         self._replicas[account] = Replica(self._database(account), acknowledged=acknowledged)
         engine = await self._engine_with_room()
@@ -231,6 +252,11 @@ class EngineHost:
             keeper=self,
             close_timeout_s=self._settings.close_timeout_s,
         )
+        line, proxy = self._relay.new_line(account) if strict else (None, "")
+        if strict and self._tasks is not None:
+            session.committer = self._committer(session, sealer, line)
+            self._committers[account] = session.committer
+            self._tasks.start_soon(session.committer.run, name="checkpoints")
         engine.sessions[session.number] = session
         self._sessions[account] = session
         opened = False
@@ -252,6 +278,9 @@ class EngineHost:
                     history_days=history_days,
                     pair=_pair(pairing),
                     phone=pairing.phone if isinstance(pairing, PairByCode) else "",
+                    strict=strict,
+                    proxy=proxy,
+                    written=written,
                 )
             )
             await session.wait_opened()
@@ -261,6 +290,28 @@ class EngineHost:
                 await session.aclose()
         self._start_soon_room()
         return session
+
+    def _committer(self, session: Session, sealer: AccountVault, line: Line | None) -> Committer:
+        path = self._checkpoint(session.account)
+        return Committer(
+            kept=Checkpoint(path, sealer),
+            discard=lambda: checkpoint.discard(path),
+            # not the one that the database is saved from: they differ in what is acknowledged
+            replica=Replica(
+                self._database(session.account),
+                max_deltas=MAX_DELTAS,
+                max_delta_bytes=MAX_DELTA_BYTES,
+            ),
+            reply=session.reply,
+            wire=line,
+        )
+
+    async def _written(self, account: AccountId) -> dict[WhatsAppMessageId, bool] | None:
+        """What is known of sends that a run before this one released; see `frames.Open`."""
+        line = self._relay.line(account)
+        written = await line.written() if line is not None else {}
+        self._relay.forget(account)
+        return written if self._ran_since_boot(account) else None
 
     async def session_closed(self, session: Session) -> None:
         """A session is over: its place is free."""
@@ -279,11 +330,10 @@ class EngineHost:
         except (OSError, msgspec.MsgspecError):
             return None
         database = self._database(account)
-        intact = (
-            run.boot_id == _boot_id() != ""
-            and database.is_file()
-            and database.stat().st_size > 0
-            and self._spool_dir(account).is_dir()
+        same_boot = run.boot_id == _boot_id() != ""
+        intact = self._spool_dir(account).is_dir() and (
+            (same_boot and database.is_file() and database.stat().st_size > 0)
+            or self._checkpoint(account).is_file()  # that, and the spool behind it, are on the disk
         )
         return LocalState(LeaseEpoch(run.epoch)) if intact else None
 
@@ -313,7 +363,12 @@ class EngineHost:
         (self._settings.state_dir / "accounts").mkdir(exist_ok=True, mode=0o700)
 
     def _place_state(
-        self, account: AccountId, epoch: LeaseEpoch, image: bytes | UseLocal | None
+        self,
+        account: AccountId,
+        epoch: LeaseEpoch,
+        image: bytes | UseLocal | None,
+        sealer: AccountVault,
+        strict: bool,
     ) -> None:
         old = self._replicas.pop(account, None)
         if old is not None:
@@ -324,6 +379,7 @@ class EngineHost:
                 raise AccountError(
                     "This host has no usable session file of the account.", code="no_local_state"
                 )
+            self._go_back(account, sealer)
         else:
             self._run_file(account).unlink(missing_ok=True)
             if isinstance(image, bytes):
@@ -331,11 +387,31 @@ class EngineHost:
             else:
                 replica.remove(database)
                 database.touch(mode=0o600)  # so that SQLite does not choose the mode
+        if not strict or image is not USE_LOCAL:
+            checkpoint.discard(self._checkpoint(account))
         run_file = self._run_file(account)
         run_file.parent.mkdir(exist_ok=True, mode=0o700)
         fresh = run_file.with_suffix(".new")
         fresh.write_bytes(msgspec.json.encode(_Run(epoch, _boot_id())))
         fresh.replace(run_file)
+
+    def _go_back(self, account: AccountId, sealer: AccountVault) -> None:
+        """Put the checkpoint, if there is one, in the place of the session file.
+
+        What the file knows beyond it was never told to WhatsApp, and will come again.
+        """
+        database, path = self._database(account), self._checkpoint(account)
+        try:
+            image = checkpoint.load(path, sealer)
+        except (CheckpointUnusable, StateUnreadable, VaultError) as fault:
+            if not (database.is_file() and self._ran_since_boot(account)):
+                raise
+            logger.error(
+                "A checkpoint cannot be used; the session file is", account=account, code=fault.code
+            )
+            return
+        if image is not None:
+            replica.place(image, database)
 
     def _remove_state(self, account: AccountId) -> None:
         old = self._replicas.pop(account, None)
@@ -343,6 +419,18 @@ class EngineHost:
             old.close()
         self._run_file(account).unlink(missing_ok=True)
         replica.remove(self._database(account))
+        checkpoint.discard(self._checkpoint(account))
+
+    def _ran_since_boot(self, account: AccountId) -> bool:
+        """Whether this machine has not started anew since the account ran here."""
+        try:
+            run = msgspec.json.decode(self._run_file(account).read_bytes(), type=_Run)
+        except (OSError, msgspec.MsgspecError):
+            return False
+        return run.boot_id == _boot_id() != ""
+
+    def _checkpoint(self, account: AccountId) -> Path:
+        return self._run_file(account).with_name("checkpoint")
 
     def _database(self, account: AccountId) -> Path:
         return self._settings.session_dir / f"{account}.db"

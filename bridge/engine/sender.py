@@ -37,6 +37,7 @@ class Sender:
         send: Callable[[Job], SpooledEvent],
         hindrance: Callable[[], Refusal | None],
         spool: Callable[[SpooledEvent], bool],
+        holds: Callable[[], bool] = lambda: False,
     ) -> None:
         """Prepare; `start` begins.
 
@@ -44,10 +45,12 @@ class Sender:
             send: sends and gives the outcome. Blocks.
             hindrance: why nothing can be sent at the moment.
             spool: journals; gives False when the journal is closed.
+            holds: whether messages are held back until it is journaled that they leave.
         """
         self._send = send
         self._hindrance = hindrance
         self._spool = spool
+        self._holds = holds
         self._lock = threading.Lock()
         self._ended = False
         self._jobs: queue.Queue[Job | None] = queue.Queue()
@@ -83,7 +86,7 @@ class Sender:
             hindrance = outcome.SESSION_OVER if self._ended else self._hindrance()
             if hindrance is not None:
                 self._spool(hindrance.of(job.command_id))
-            elif self._spool(SendStarted(command_id=job.command_id)):
+            elif self._spool(SendStarted(command_id=job.command_id, held=self._holds())):
                 self._spool(self._outcome(job))
 
     def _outcome(self, job: Job) -> SpooledEvent:

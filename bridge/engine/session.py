@@ -11,6 +11,7 @@ import anyio
 import msgspec
 
 from bridge.engine import frames
+from bridge.engine.committer import Committer
 from bridge.engine.replica import Replica
 from bridge.errors import AccountError, CommandError
 from bridge.events import Delivery, EventNotUnderstood, HistoryDelivery, Signal, SpooledEvent
@@ -105,6 +106,7 @@ class Session:
         account: whose.
         epoch: of the lease it runs under.
         replica: follows the session file; usable after `aclose` too, until `forget`.
+        committer: makes the checkpoints of strict mode; None in standard mode.
     """
 
     def __init__(
@@ -122,6 +124,7 @@ class Session:
         self.account = account
         self.epoch = epoch
         self.replica = replica
+        self.committer: Committer | None = None
         self._engine = engine
         self._keeper = keeper
         self._close_timeout_s = close_timeout_s
@@ -271,6 +274,8 @@ class Session:
         self._deliveries.finish()
         self._signals.finish()
         self._history.finish()
+        if self.committer is not None:
+            self.committer.close()
         with anyio.CancelScope(shield=True):
             await self._keeper.session_closed(self)
 
@@ -279,6 +284,13 @@ class Session:
         await self._keeper.forget(self.account)
 
     # --------------------------------------------------- called by the engine's reader and host
+
+    async def reply(self, frame: frames.Done) -> None:
+        """Answer a question of the engine for a checkpoint.
+
+        :raises EngineDied: if the process died.
+        """
+        await self._send(frame)
 
     async def wait_opened(self) -> None:
         """Until the engine opened the spool.
@@ -291,7 +303,7 @@ class Session:
             raise self._refusal
         self._check_alive()
 
-    def take(self, frame: frames.ToParent) -> None:
+    def take(self, frame: frames.ToParent) -> None:  # noqa: C901 - one line a kind
         """A frame of this session came."""
         match frame:
             case frames.Opened():
@@ -312,6 +324,9 @@ class Session:
                 if waiting is not None:
                     waiting[1].append(frame)
                     waiting[0].set()
+            case frames.Copy() | frames.Commit() | frames.NotStrict():
+                if self.committer is not None:
+                    self.committer.take(frame)
             case frames.Quiet():
                 self._last = frame.last
                 self._finish_if_last()
@@ -347,6 +362,8 @@ class Session:
         self._deliveries.fail(error)
         self._signals.fail(error)
         self._history.fail(error)
+        if self.committer is not None:
+            self.committer.close()
         self._opened.set()
         self._quiet.set()
         self._closed.set()
