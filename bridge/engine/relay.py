@@ -26,6 +26,7 @@ from urllib.parse import unquote, urlsplit
 
 import anyio
 import anyio.abc
+from loguru import logger
 
 from bridge.ids import AccountId, WhatsAppMessageId
 
@@ -159,15 +160,17 @@ class Relay:
         """Prepare.
 
         Args:
-            upstream: URL of the HTTP proxy that leads out; empty = straight.
-
-        :raises ValueError: if the proxy is of another kind.
+            upstream: URL of the HTTP proxy that leads out; empty = straight. Through one of
+                another kind engines go by themselves, and nobody sees what they wrote.
         """
         self._upstream = urlsplit(upstream) if upstream else None
-        if self._upstream is not None and (
-            self._upstream.scheme != "http" or not self._upstream.hostname
-        ):
-            raise ValueError("must be the URL of an HTTP proxy")
+        self._usable = self._upstream is None or (
+            self._upstream.scheme == "http" and bool(self._upstream.hostname)
+        )
+        if not self._usable:
+            logger.warning(
+                "Strict mode cannot see through this proxy", scheme=urlsplit(upstream).scheme
+            )
         self._lines: dict[AccountId, Line] = {}
         self._port = 0
 
@@ -175,8 +178,10 @@ class Relay:
         """The way that an account had last."""
         return self._lines.get(account)
 
-    def new_line(self, account: AccountId) -> tuple[Line, str]:
+    def new_line(self, account: AccountId) -> tuple[Line | None, str]:
         """A way for a session of an account, and the URL by which an engine takes it."""
+        if not self._usable:
+            return None, ""
         line = self._lines[account] = Line(account, secrets.token_urlsafe(24))
         return line, f"http://{account}:{line.password}@127.0.0.1:{self._port}"
 

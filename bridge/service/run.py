@@ -53,12 +53,13 @@ STOP_ACCOUNTS_S = 5.0
 RELEASE_S = 1.5
 
 
-async def serve(settings: Settings, engine_command: Sequence[str]) -> None:
+async def serve(settings: Settings, engine_command: Sequence[str], proxy: str = "") -> None:
     """Run until a signal.
 
     Args:
         settings: parsed configuration.
         engine_command: how an engine process is started.
+        proxy: URL of the HTTP proxy that leads to WhatsApp; empty = there is none.
 
     Raises:
         ConfigError: before anything was started or changed.
@@ -85,6 +86,7 @@ async def serve(settings: Settings, engine_command: Sequence[str]) -> None:
                     state_dir=settings.state_dir,
                     session_dir=settings.session_dir,
                     accounts_per_engine=settings.accounts_per_engine,
+                    proxy=proxy,
                 )
             )
             storage = Storage(settings.supabase_url, settings.service_key)
