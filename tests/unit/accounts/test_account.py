@@ -101,6 +101,7 @@ class FakeHost:
         image: bytes | UseLocal | None,
         pairing: object = None,
         history_days: int = 14,
+        strict: bool = False,
     ) -> FakeSession:
         if self.faults:
             raise self.faults.pop(0)
