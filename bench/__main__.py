@@ -7,9 +7,9 @@ import asyncio
 import json
 import sys
 
-from bench import main_job
+from bench import durability, main_job
 
-BENCHES = {"main_job": main_job}
+BENCHES = {"durability": durability, "main_job": main_job}
 
 
 def main() -> int:

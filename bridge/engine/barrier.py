@@ -9,6 +9,9 @@ stored the session state behind it by then. So the callback is an exact place to
 3. When the journal has those, it is synced, and the parent makes the copy durable: a checkpoint.
 4. The batch goes. One checkpoint serves all that waited for it.
 
+For a send, 2 and 3 are one question to the parent, if nothing is between decryption and journal:
+decryptions wait meanwhile, as they do during a send anyway (`engine.turns`).
+
 After a kill the checkpoint takes the place of the session file: whatever WhatsApp was told had been
 in it, and what it was not told comes again. What comes in is never held.
 
@@ -40,6 +43,8 @@ RECEIPT_S = 1.0
 # So long a checkpoint may fail; then the session ends, and nothing that waited was told.
 FAILING_S = 15.0
 RETRY_S = 0.25
+# Longer than the session lasts without a checkpoint: a decryption never overtakes a copy.
+STILL_S = 30.0
 LOOK_EVERY_S = 0.1
 
 
@@ -49,8 +54,8 @@ class Checkpoints(Protocol):
     def copy(self) -> bool:
         """Take a copy of the session file."""
 
-    def commit(self, leaving: Sequence[Leaving]) -> bool:
-        """Make the last copy durable, and note which sends leave now."""
+    def commit(self, leaving: Sequence[Leaving], *, copy_first: bool) -> bool:
+        """Make the last copy durable, or one that is taken now; note which sends leave."""
 
 
 @dataclass(slots=True, eq=False)
@@ -105,6 +110,7 @@ class Barrier:
         self._waiting = 0
         self._going: _Batch | None = None
         self._is_open = self._refused = False
+        self._still = False  # no decryption may begin
         self._blind = False
         self._seen_coming = self._seen_going = False
         self._current: _Current | None = None
@@ -132,6 +138,7 @@ class Barrier:
             match stanzas.told(entry):
                 case Decrypting():
                     with self._changed:
+                        self._changed.wait_for(lambda: not self._still or self._is_open, STILL_S)
                         self._arrivals.decrypting()
                 case Ignored(id=id_):
                     self._done(id_)
@@ -264,21 +271,39 @@ class Barrier:
             batch.over.set()
 
     def _checkpoint(self, batch: _Batch) -> bool:
-        if not self._until_done(self._parent.copy):
-            return False
-        self._settle()
-        if not self._until_done(lambda: self._synced() and self._parent.commit(batch.leaving)):
+        if batch.leaving and self._be_still():
+            try:
+                done = self._until_done(lambda: self._commit(batch, copy_first=True))
+            finally:
+                self._move_on()
+        else:
+            done = self._until_done(self._parent.copy)
+            if done:
+                self._settle()
+                done = self._until_done(lambda: self._commit(batch, copy_first=False))
+        if not done:
             return False
         self.checkpoints += 1
         batch.committed = True
         return True
 
-    def _synced(self) -> bool:
+    def _be_still(self) -> bool:
+        """Let no decryption begin; gives False, and lets them, if one is not journaled yet."""
+        with self._changed:
+            self._still = not self._arrivals.begun()
+            return self._still
+
+    def _move_on(self) -> None:
+        with self._changed:
+            self._still = False
+            self._changed.notify_all()
+
+    def _commit(self, batch: _Batch, *, copy_first: bool) -> bool:
         try:
             self._sync()
         except OSError:
             return False
-        return True
+        return self._parent.commit(batch.leaving, copy_first=copy_first)
 
     def _until_done(self, work: Callable[[], bool]) -> bool:
         deadline = time.monotonic() + FAILING_S

@@ -122,11 +122,16 @@ class ParentsCheckpoints:
         self._number += 1
         return self._ask(frames.Copy(session=self._session, number=self._number))
 
-    def commit(self, leaving: Sequence[frames.Leaving]) -> bool:
+    def commit(self, leaving: Sequence[frames.Leaving], *, copy_first: bool) -> bool:
         """Make it the checkpoint."""
         self._number += 1
         return self._ask(
-            frames.Commit(session=self._session, number=self._number, leaving=[*leaving])
+            frames.Commit(
+                session=self._session,
+                number=self._number,
+                copy_first=copy_first,
+                leaving=[*leaving],
+            )
         )
 
     def take(self, answer: frames.Done) -> None:

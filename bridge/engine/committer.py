@@ -75,6 +75,11 @@ class Committer:
         with suppress(anyio.WouldBlock, anyio.ClosedResourceError, anyio.BrokenResourceError):
             self._send.send_nowait(frame)
 
+    @property
+    def kept_bytes(self) -> int:
+        """So much was written to the disk for checkpoints."""
+        return self._kept.written_bytes
+
     async def run(self) -> None:
         """Answer until `close`."""
         try:
@@ -109,22 +114,29 @@ class Committer:
                     logger.warning("The session file could not be copied", code=fault.code)
                     return False
             case frames.Commit():
-                if not await self._commit():
+                if not await self._commit(question):
                     return False
                 for each in question.leaving:
                     if self._wire is not None:
                         self._wire.leaving(each.id, each.least_bytes, each.most_bytes)
         return True
 
-    async def _commit(self) -> bool:
-        copy, self._copy = self._copy, None
-        if copy is None:
-            return True  # nothing has changed since the last one
+    async def _commit(self, question: frames.Commit) -> bool:
         try:
-            await anyio.to_thread.run_sync(self._kept.append, copy)
+            await anyio.to_thread.run_sync(self._keep, question.copy_first)
         except OSError as fault:
             logger.error("A checkpoint could not be written", error=type(fault).__name__)
-            self._copy = copy
             return False
-        self._replica.acknowledge(copy)
+        except StateUnreadable as fault:
+            logger.warning("The session file could not be copied", code=fault.code)
+            return False
         return True
+
+    def _keep(self, copy_first: bool) -> None:
+        """Blocks; in one go, because each change of threads costs a busy machine milliseconds."""
+        if copy_first:
+            self._copy = self._replica.snapshot_now()
+        if self._copy is not None:  # else nothing has changed since the last one
+            self._kept.append(self._copy)
+            self._replica.acknowledge(self._copy)
+            self._copy = None

@@ -221,10 +221,15 @@ class Copy(Frame, frozen=True, tag=True):
 
 
 class Commit(Frame, frozen=True, tag=True):
-    """Make the last copy the checkpoint, durably; answered by `Done`."""
+    """Make the last copy the checkpoint, durably; answered by `Done`.
+
+    Attributes:
+        copy_first: take another one before, at once.
+    """
 
     session: int
     number: int
+    copy_first: bool = False
     leaving: list[Leaving] = []
 
 

@@ -60,6 +60,7 @@ def test_in_strict_mode_a_kill_loses_nothing_and_leaves_nothing_unclear(
     incoming = [f"in {number}" for number in range(IN_BURST)]
     for text in incoming[:-1]:
         shop.receive(text)
+    assert list(service.disk.rglob("checkpoint"))
     assert service.process is not None
     engines = psutil.Process(service.process.pid).children()
     for engine in engines:

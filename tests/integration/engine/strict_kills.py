@@ -66,11 +66,20 @@ class Killing:
     """One account, its customers, and what they wrote."""
 
     def __init__(
-        self, host: EngineHost, phones: Simulator, vault: Vault, *, strict: bool, seed: int
+        self,
+        host: EngineHost,
+        phones: Simulator,
+        vault: Vault,
+        *,
+        strict: bool,
+        seed: int,
+        one_contact: bool,
     ) -> None:
         self.host, self.phones, self.vault, self.strict = host, phones, vault, strict
         self.account = AccountId(str(uuid.uuid4()))
         self.owner, self.writer, self.reader = fresh_number(), fresh_number(), fresh_number()
+        if one_contact:
+            self.reader = self.writer
         self.random = random.Random(seed)
         self.figures = Figures()
         self.ledger = SendLedger()
@@ -85,7 +94,7 @@ class Killing:
         self.news = anyio.Event()
 
     async def link(self) -> None:
-        for number in (self.owner, self.writer, self.reader):
+        for number in {self.owner, self.writer, self.reader}:
             await call(self.phones.add_phone, number, "Somebody")
         self.session = await self.host.open(
             self.account,
@@ -264,12 +273,13 @@ async def kill_often(
     kills: int,
     seed: int,
     strict: bool = True,
+    one_contact: bool = False,
     out_pause_s: float = 0.02,
 ) -> Figures:
     """Link an account, kill its engine so often, and count."""
     vault = Vault.from_secret("a secret for engine tests")
     async with EngineHost(settings) as host:
-        killing = Killing(host, phones, vault, strict=strict, seed=seed)
+        killing = Killing(host, phones, vault, strict=strict, seed=seed, one_contact=one_contact)
         await killing.link()
         return await killing.run(kills=kills, out_pause_s=out_pause_s)
 
@@ -279,6 +289,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--standard", action="store_true", help="for comparison")
+    parser.add_argument("--one-contact", action="store_true", help="both ways in one chat")
     options = parser.parse_args()
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as scratch, own_simulator() as phones:
@@ -298,6 +309,7 @@ def main() -> None:
                 kills=options.kills,
                 seed=options.seed,
                 strict=not options.standard,
+                one_contact=options.one_contact,
             )
 
         figures = dataclasses.asdict(anyio.run(run))

@@ -73,7 +73,9 @@ class Parent:
             self.changed.notify_all()
         return self.works
 
-    def commit(self, leaving: Sequence[Leaving]) -> bool:
+    def commit(self, leaving: Sequence[Leaving], *, copy_first: bool) -> bool:
+        if copy_first:
+            self.copy()
         with self.changed:
             self.commits += 1
             self.leaving += leaving
@@ -191,6 +193,32 @@ def test_a_send_is_journaled_as_released_with_its_size(bench: Bench) -> None:
     (leaving,) = bench.parent.leaving
     assert leaving.id == "W"
     assert 200 < leaving.least_bytes < leaving.most_bytes
+
+
+def test_no_decryption_begins_while_a_send_gets_its_checkpoint(bench: Bench) -> None:
+    bench.barrier.look(came("M"))
+    bench.parent.may_copy.clear()
+    going = bench.go(outgoing("W"), command="c1")
+    while not bench.barrier._still:
+        time.sleep(0.001)
+    decrypting = bench.go(DECRYPTING)
+    decrypting.join(0.1)
+    assert decrypting.is_alive()
+    bench.parent.may_copy.set()
+    assert has_gone(going)
+    assert has_gone(decrypting)
+
+
+def test_a_send_waits_for_messages_that_are_between_decryption_and_journal(bench: Bench) -> None:
+    bench.barrier.look(came("M"))
+    bench.barrier.look(DECRYPTING)
+    going = bench.go(outgoing("W"), command="c1")
+    bench.parent.until_copies(1)
+    going.join(0.1)
+    assert going.is_alive()
+    assert bench.parent.commits == 0
+    bench.barrier.message_handled("M")
+    assert has_gone(going)
 
 
 def test_a_message_that_somebody_else_writes_is_not_taken_for_the_send(bench: Bench) -> None:
