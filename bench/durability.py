@@ -8,6 +8,8 @@ session files on a RAM disk if there is one, as in production.
 * receive_ms: the customer's phone is told to send → the event comes out of the journal.
 * burst_out_s, burst_in_s: so many messages at once, until the last one is there.
 * bytes_per_message: what was written to the disk for one message: the journal, the checkpoint.
+* turns: one chat, so many messages in each direction at once: how many could not be decrypted at
+  first, and how long until all were there; with and without `bridge.engine.turns`.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
@@ -25,13 +28,21 @@ import anyio.abc
 
 from bench.main_job import ROOT, Phones, Row, say, summary
 from bridge.engine.host import EngineHost, EngineSettings, PairByQr, Session
-from bridge.events import Connected, MessageReceived, QrShown, SendSucceeded
+from bridge.events import (
+    Connected,
+    MessageReceived,
+    MessageUndecryptable,
+    QrShown,
+    SendSucceeded,
+)
 from bridge.ids import AccountId, CommandId, Jid, LeaseEpoch
 from bridge.orders import Text
 from bridge.sandbox.whatsapp.process import running_simulator
 from bridge.vault import Vault
 
 BURST = 100
+BOTH_WAYS = 100
+WRITERS = 4
 RAM_DISK = "/dev/shm" if Path("/dev/shm").is_dir() else None
 MODES = ("standard", "strict")
 
@@ -44,6 +55,7 @@ class Talker:
         self.number = number
         self.customer = customer
         self.state = state
+        self.undecryptable = 0
         self._waiting: dict[str, anyio.Event] = {}
         self._at: dict[str, float] = {}
 
@@ -52,6 +64,7 @@ class Talker:
             event = delivery.event
             if isinstance(event, MessageReceived):
                 self._came(str(event.message.get("conversation")))
+            self.undecryptable += isinstance(event, MessageUndecryptable)
             if isinstance(event, SendSucceeded):
                 self._came(event.command_id)
             await self.session.confirm(delivery.position)
@@ -143,6 +156,32 @@ async def bursts(each: Talker, phones: Phones) -> Row:
     return {"burst_out_s": round(out_s, 2), "burst_in_s": round(in_s, 2)}
 
 
+async def both_ways(each: Talker, phones: Phones) -> Row:
+    """One chat, both directions at once."""
+
+    async def write(first: int) -> None:
+        for index in range(first, BOTH_WAYS, WRITERS):
+            body = {"to": each.number, "text": f"both in {index}"}
+            await phones.post(each.customer, "messages", body)
+
+    body = {"to": each.number, "text": "the first makes the session"}
+    await phones.post(each.customer, "messages", body)
+    await each.until(body["text"])
+    began, before = time.time(), each.undecryptable
+    async with anyio.create_task_group() as traffic:
+        for writer in range(WRITERS):
+            traffic.start_soon(write, writer)
+        commands = [(await each.send(f"both out {index}"))[0] for index in range(BOTH_WAYS)]
+    for command in commands:
+        await each.until(command)
+    for index in range(BOTH_WAYS):
+        await each.until(f"both in {index}")
+    return {
+        "undecryptable_at_first": each.undecryptable - before,
+        "seconds": round(time.time() - began, 2),
+    }
+
+
 async def run(*, samples: int, links: int) -> Row:
     del links
     figures: Row = {"bench": "durability", "burst": BURST}
@@ -180,6 +219,20 @@ async def run(*, samples: int, links: int) -> Row:
                     say(f"bursts of {BURST}")
                     for mode, each in talkers.items():
                         figures[mode] |= await bursts(each, phones)
+            engine = str(Path(__file__).with_name("engine_without_turns.py"))
+            without = replace(
+                settings,
+                command=[sys.executable, engine, str(trust)],
+                state_dir=Path(disk) / "other",
+            )
+            say(f"one chat, {BOTH_WAYS} messages each way at once, with and without turns")
+            for name, chosen in (("with", settings), ("without", without)):
+                async with (
+                    EngineHost(chosen) as host,
+                    anyio.create_task_group() as tasks,
+                    talker(host, phones, chosen.state_dir, "standard", tasks) as each,
+                ):
+                    figures[f"{name}_turns"] = await both_ways(each, phones)
     figures["strict_adds_ms"] = {
         name: round(figures["strict"]["send_ms"][name] - figures["standard"]["send_ms"][name], 1)
         for name in ("p50", "p90")
