@@ -25,6 +25,7 @@ from bridge.accounts.lifecycle import Occurrence, occurrence_of
 from bridge.accounts.qr import png_data_url
 from bridge.accounts.saver import PURPOSE, Saver
 from bridge.accounts.settling import finish_send, settle_commands
+from bridge.engine.checkpoint import CheckpointUnusable
 from bridge.engine.host import (
     USE_LOCAL,
     EngineDied,
@@ -183,6 +184,7 @@ class LiveSession:
         self._settle_rows = settle
         self._history_days = history_days
         self._strict = strict
+        self._saved: bytes | None = None
         self._linked_anew = anyio.Event()
         self.connected = False
         self.linked = mode is Mode.RESUME
@@ -229,15 +231,7 @@ class LiveSession:
                 self.linked = False
                 return Ended(Occurrence.PAIRING_INTERRUPTED)
             image = await self._image(stored)
-            session = await around.host.open(
-                self._account,
-                self._epoch,
-                vault=around.vault,
-                image=image,
-                pairing=self._pairing,
-                history_days=self._history_days,
-                strict=self._strict,
-            )
+            session = await self._open(image)
         except LeaseLost:
             raise
         except AccountError as fault:
@@ -287,11 +281,28 @@ class LiveSession:
             await self._put_away(session, ended)
         return ended
 
+    async def _open(self, image: bytes | UseLocal | None) -> Session:
+        try:
+            return await self._around.host.open(
+                self._account,
+                self._epoch,
+                vault=self._around.vault,
+                image=image,
+                pairing=self._pairing,
+                history_days=self._history_days,
+                strict=self._strict,
+            )
+        except CheckpointUnusable:
+            if image is not USE_LOCAL or self._saved is None:
+                raise
+            logger.warning("The checkpoint on this disk cannot be used; the saved state is")
+            return await self._open(self._saved)
+
     async def _image(self, stored: StoredSession) -> bytes | UseLocal | None:
         if self._mode is not Mode.RESUME:
             return None
         # Opened in any case: a file on this disk is no reason to go on with the wrong key.
-        image = await anyio.to_thread.run_sync(self._restored, stored)
+        image = self._saved = await anyio.to_thread.run_sync(self._restored, stored)
         local = self._around.host.local_state(self._account)
         if local is not None and local.epoch in (self._epoch - 1, self._epoch):
             return USE_LOCAL  # nobody ran it in between; the file is newer than the copy, or equal

@@ -205,6 +205,7 @@ class EngineHost:
             strict: nothing is told to WhatsApp before it cannot be lost on this host.
 
         :raises EngineDied: if no engine could be started, or it died meanwhile.
+        :raises CheckpointUnusable: with `USE_LOCAL`, if there is nothing else on this disk.
         :raises AccountError: `already_open`; `no_local_state`; `spool_corrupt`, `spool_in_use`,
             `spool_unusable` or a code of `VaultError`, if the spool cannot be read (nothing is
             deleted then).
@@ -405,7 +406,7 @@ class EngineHost:
             image = checkpoint.load(path, sealer)
         except (CheckpointUnusable, StateUnreadable, VaultError) as fault:
             if not (database.is_file() and self._ran_since_boot(account)):
-                raise
+                raise CheckpointUnusable("The checkpoint on this disk cannot be used.") from fault
             logger.error(
                 "A checkpoint cannot be used; the session file is", account=account, code=fault.code
             )

@@ -35,7 +35,6 @@ from tests.fixtures.simulator import Simulator, fresh_number, own_simulator
 from tests.integration.engine.driver import call, command, phone_jid, text_of
 
 QUIET_WAIT_S = 60.0
-IN_PAUSE_S = 0.02
 
 
 @dataclasses.dataclass
@@ -74,10 +73,14 @@ class Killing:
         strict: bool,
         seed: int,
         one_contact: bool,
+        life_s: float,
+        in_pause_s: float,
+        out_pause_s: float,
     ) -> None:
         self.host, self.phones, self.vault, self.strict = host, phones, vault, strict
         self.account = AccountId(str(uuid.uuid4()))
         self.owner, self.writer, self.reader = fresh_number(), fresh_number(), fresh_number()
+        self.life_s, self.in_pause_s, self.out_pause_s = life_s, in_pause_s, out_pause_s
         if one_contact:
             self.reader = self.writer
         self.random = random.Random(seed)
@@ -111,12 +114,12 @@ class Killing:
                 break
         await self.session.aclose()
 
-    async def run(self, *, kills: int, out_pause_s: float) -> Figures:
+    async def run(self, *, kills: int) -> Figures:
         async with anyio.create_task_group() as traffic:
             traffic.start_soon(self._write_in)
-            traffic.start_soon(self._write_out, out_pause_s)
+            traffic.start_soon(self._write_out)
             for _ in range(kills):
-                await self._one_life(self.random.uniform(0.02, 1.0))
+                await self._one_life(self.random.uniform(0.02, self.life_s))
             traffic.cancel_scope.cancel()
         await self._one_life(None)
         return await self._counted()
@@ -210,9 +213,9 @@ class Killing:
             text = f"in {len(self.written)}"
             await call(self.phones.send_text, self.writer, self.owner, text)
             self.written.append(text)
-            await anyio.sleep(IN_PAUSE_S)
+            await anyio.sleep(self.in_pause_s)
 
-    async def _write_out(self, pause_s: float) -> None:
+    async def _write_out(self) -> None:
         async with anyio.create_task_group() as sends:
             while True:
                 while not self.live or len(self.to_send) > 8:
@@ -221,7 +224,7 @@ class Killing:
                 self.figures.asked_out += 1
                 self.to_send[id_] = text
                 self._hand_over(sends)
-                await anyio.sleep(pause_s)
+                await anyio.sleep(self.out_pause_s)
 
     def _hand_over(self, sends: Any) -> None:
         """All that the engine does not have."""
@@ -274,14 +277,26 @@ async def kill_often(
     seed: int,
     strict: bool = True,
     one_contact: bool = False,
+    life_s: float = 1.0,
+    in_pause_s: float = 0.02,
     out_pause_s: float = 0.02,
 ) -> Figures:
     """Link an account, kill its engine so often, and count."""
     vault = Vault.from_secret("a secret for engine tests")
     async with EngineHost(settings) as host:
-        killing = Killing(host, phones, vault, strict=strict, seed=seed, one_contact=one_contact)
+        killing = Killing(
+            host,
+            phones,
+            vault,
+            strict=strict,
+            seed=seed,
+            one_contact=one_contact,
+            life_s=life_s,
+            in_pause_s=in_pause_s,
+            out_pause_s=out_pause_s,
+        )
         await killing.link()
-        return await killing.run(kills=kills, out_pause_s=out_pause_s)
+        return await killing.run(kills=kills)
 
 
 def main() -> None:
@@ -290,6 +305,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--standard", action="store_true", help="for comparison")
     parser.add_argument("--one-contact", action="store_true", help="both ways in one chat")
+    parser.add_argument("--life", type=float, default=1.0, help="longest, in seconds")
+    parser.add_argument("--in-pause", type=float, default=0.02, help="between messages that come")
     options = parser.parse_args()
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as scratch, own_simulator() as phones:
@@ -310,6 +327,8 @@ def main() -> None:
                 seed=options.seed,
                 strict=not options.standard,
                 one_contact=options.one_contact,
+                life_s=options.life,
+                in_pause_s=options.in_pause,
             )
 
         figures = dataclasses.asdict(anyio.run(run))

@@ -13,7 +13,7 @@ import pytest
 from bridge import events as ev
 from bridge.engine import checkpoint
 from bridge.engine.host import CHECKPOINT_PURPOSE, USE_LOCAL
-from bridge.ids import SpoolPosition
+from bridge.ids import LeaseEpoch, SpoolPosition
 from bridge.orders import Text
 from bridge.vault import AccountVault
 from tests.integration.engine.driver import Place, call, command, linked, opened, phone_jid
@@ -104,6 +104,24 @@ async def test_after_strict_mode_was_turned_off_its_checkpoint_is_used_once(
             assert not kept(place, account).exists()
             await both_ways(drive, phones, owner, ana, "standard")
             assert not any(isinstance(each.event, ev.SendReleased) for each in drive.deliveries)
+
+
+async def test_a_damaged_checkpoint_is_not_used(place, phones, vault, account, owner, ana):
+    async with place.host() as host:
+        async with linked(host, account, vault, phones, owner, strict=True) as drive:
+            await both_ways(drive, phones, owner, ana, "before")
+            os.kill(drive.engine_pid, signal.SIGKILL)
+            await drive.until(lambda: drive.died)
+        whole = kept(place, account).read_bytes()
+        kept(place, account).write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+        database = place.settings.session_dir / f"{account}.db"
+        live = database.read_bytes()
+        database.unlink()
+        with pytest.raises(checkpoint.CheckpointUnusable):
+            await host.open(account, LeaseEpoch(2), vault=vault, image=USE_LOCAL, strict=True)
+        database.write_bytes(live)
+        async with opened(host, account, vault, epoch=2, image=USE_LOCAL, strict=True) as drive:
+            await both_ways(drive, phones, owner, ana, "after")
 
 
 async def test_what_is_forgotten_leaves_no_checkpoint(place, phones, vault, account, owner, ana):
