@@ -17,7 +17,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +29,7 @@ from bridge.engine.barrier import Barrier
 from bridge.engine.gate import Gate
 from bridge.engine.histories import Histories
 from bridge.engine.plan import Leaks, Outlets, Plan
+from bridge.engine.questions import Questions
 from bridge.engine.spool import MAX_RECORD_BYTES, Spool, SpoolClosed
 from bridge.errors import BridgeError, CommandError
 from bridge.events import (
@@ -53,7 +54,6 @@ TICK_S = 0.25
 BATCH = 64
 DISK_RETRY_S = 0.5
 LAST_WORDS_S = 6.0
-PARENT_ANSWERS_S = 10.0
 
 _event_encoder = msgspec.msgpack.Encoder()
 _event_decoder: msgspec.msgpack.Decoder[SpooledEvent] = msgspec.msgpack.Decoder(SpooledEvent)
@@ -107,49 +107,6 @@ class Wire:
         self.send(frames.Complaint(code=code, sentence=sentence))
 
 
-class ParentsCheckpoints:
-    """Asks the parent for checkpoints of one session; one question at a time."""
-
-    def __init__(self, session: int, wire: Wire) -> None:
-        self._session = session
-        self._wire = wire
-        self._number = 0
-        self._done: bool | None = None
-        self._answered = threading.Condition()
-
-    def copy(self) -> bool:
-        """Take a copy of the session file."""
-        self._number += 1
-        return self._ask(frames.Copy(session=self._session, number=self._number))
-
-    def commit(self, leaving: Sequence[frames.Leaving], *, copy_first: bool) -> bool:
-        """Make it the checkpoint."""
-        self._number += 1
-        return self._ask(
-            frames.Commit(
-                session=self._session,
-                number=self._number,
-                copy_first=copy_first,
-                leaving=[*leaving],
-            )
-        )
-
-    def take(self, answer: frames.Done) -> None:
-        """The parent answered."""
-        with self._answered:
-            if answer.number == self._number:
-                self._done = answer.done
-                self._answered.notify_all()
-
-    def _ask(self, question: frames.Copy | frames.Commit) -> bool:
-        with self._answered:
-            self._done = None
-        self._wire.send(question)
-        with self._answered:
-            self._answered.wait_for(lambda: self._done is not None, PARENT_ANSWERS_S)
-            return bool(self._done)
-
-
 class Session:
     """One account in this process: its spool, and WhatsApp unless it only replays."""
 
@@ -161,7 +118,7 @@ class Session:
         self._lease_until: float | None = None
         self._spool: Spool | None = None
         self._histories = Histories(order, wire.send, wire.complain)
-        self._checkpoints = ParentsCheckpoints(order.session, wire)
+        self._questions = Questions(order.session, wire.send)
         self._whatsapp: Connection | None = None
         self._closing = threading.Lock()
         self._pump: threading.Thread | None = None
@@ -243,7 +200,7 @@ class Session:
         if order.strict:
             assert self._spool is not None
             barrier = Barrier(
-                self._checkpoints,
+                self._questions,
                 journal=self._append,
                 sync=self._spool.sync,
                 fail=self._whatsapp.end_unsafe,
@@ -306,7 +263,7 @@ class Session:
 
     def done(self, answer: frames.Done) -> None:
         """The parent's answer to a question for a checkpoint."""
-        self._checkpoints.take(answer)
+        self._questions.take(answer)
 
     def confirm_history(self, position: SpoolPosition) -> None:
         """The database has all parts of histories up to here."""

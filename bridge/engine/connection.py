@@ -224,29 +224,27 @@ class Connection:
 
     def on_event(self, kind: Kind, proto: Any) -> None:
         """Returns when the event is in the spool: the next one waits."""
-        with self._lock:
-            self._busy += 1
-        if self._barrier is not None:
-            self._barrier.handling()
-        try:
-            self._take(kind, proto)
-        finally:
-            if self._barrier is not None:
-                _tell(self._barrier, kind, proto)
-            with self._lock:
-                self._busy -= 1
-                self._last_news = time.monotonic()
-                self._lock.notify_all()
+        with self._handling():
+            try:
+                self._take(kind, proto)
+            finally:
+                if self._barrier is not None:
+                    _tell(self._barrier, kind, proto)
 
     def on_history(self, event: memoryview) -> None:
         """Returns when all of it is on disk: WhatsApp gives it once."""
+        with self._handling():
+            if self._out.histories is not None and self._own is not None:
+                self._out.histories.keep(event, self._own)
+
+    @contextmanager
+    def _handling(self) -> Iterator[None]:
         with self._lock:
             self._busy += 1
         if self._barrier is not None:
             self._barrier.handling()
         try:
-            if self._out.histories is not None and self._own is not None:
-                self._out.histories.keep(event, self._own)
+            yield
         finally:
             if self._barrier is not None:
                 self._barrier.handled()
@@ -511,4 +509,3 @@ def _tell(barrier: Barrier, kind: Kind, proto: Any) -> None:
         barrier.message_handled(proto.Info.ID, undecryptable=kind is Kind.UNDECRYPTABLE)
     elif kind is Kind.RECEIPT and proto.MessageIDs:
         barrier.receipt_handled(proto.MessageIDs[0])
-    barrier.handled()

@@ -27,21 +27,18 @@ import anyio.to_thread
 import msgspec
 from loguru import logger
 
-from bridge.engine import checkpoint, frames, replica
-from bridge.engine.checkpoint import Checkpoint, CheckpointUnusable
-from bridge.engine.committer import MAX_DELTA_BYTES, MAX_DELTAS, Committer
+from bridge.engine import frames, replica
 from bridge.engine.process import EngineProcess, ProcessSettings, default_command
-from bridge.engine.relay import Line, Relay
-from bridge.engine.replica import Replica, StateUnreadable
+from bridge.engine.replica import Replica
 from bridge.engine.session import EngineDied, Session
 from bridge.engine.spool import has_unconfirmed_events
+from bridge.engine.strict import StrictMode
 from bridge.errors import AccountError
-from bridge.ids import AccountId, LeaseEpoch, WhatsAppMessageId
-from bridge.vault import AccountVault, Vault, VaultError
+from bridge.ids import AccountId, LeaseEpoch
+from bridge.vault import Vault
 
 SPOOL_PURPOSE = "spool"
 HISTORY_PURPOSE = "history"
-CHECKPOINT_PURPOSE = "checkpoint"
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -140,8 +137,7 @@ class EngineHost:
         self._opening: set[AccountId] = set()
         self._replicas: dict[AccountId, Replica] = {}
         self._numbers = itertools.count(1)
-        self._relay = Relay(settings.proxy)
-        self._committers: dict[AccountId, Committer] = {}
+        self._strict = StrictMode(settings.state_dir / "accounts", settings.proxy)
         self._making_room = anyio.Lock()
         self._stack = AsyncExitStack()
         self._tasks: anyio.abc.TaskGroup | None = None
@@ -152,7 +148,6 @@ class EngineHost:
         await anyio.to_thread.run_sync(self._make_directories)
         self._tasks = await self._stack.enter_async_context(anyio.create_task_group())
         self._tasks.start_soon(self._keep_room, name="engine room")
-        await self._tasks.start(self._relay.run, name="relay")
         return self
 
     async def __aexit__(
@@ -233,14 +228,10 @@ class EngineHost:
     ) -> Session:
         connect = image is not None or pairing is not None
         strict = strict and connect
-        written = await self._written(account)
-        before = self._committers.pop(account, None)
-        if before is not None:
-            before.close()
-            await before.ended.wait()  # what it is writing
-        sealer = AccountVault(vault.keys_of(account, purpose=CHECKPOINT_PURPOSE))
+        written = await self._strict.before_open(account)
+        knows_written = self._ran_since_boot(account)
         if connect:
-            await anyio.to_thread.run_sync(self._place_state, account, epoch, image, sealer, strict)
+            await anyio.to_thread.run_sync(self._place_state, account, epoch, image, vault, strict)
         acknowledged = image if isinstance(image, bytes) else None
         self._replicas[account] = Replica(self._database(account), acknowledged=acknowledged)
         engine = await self._engine_with_room()
@@ -253,15 +244,14 @@ class EngineHost:
             keeper=self,
             close_timeout_s=self._settings.close_timeout_s,
         )
-        line, proxy = self._relay.new_line(account) if strict else (None, "")
-        if strict and self._tasks is not None:
-            session.committer = self._committer(session, sealer, line)
-            self._committers[account] = session.committer
-            self._tasks.start_soon(session.committer.run, name="checkpoints")
         engine.sessions[session.number] = session
         self._sessions[account] = session
-        opened = False
+        opened, proxy = False, ""
         try:
+            if strict and self._tasks is not None:
+                proxy = await self._strict.begin(
+                    session, vault, self._database(account), self._tasks
+                )
             await engine.send(
                 frames.Open(
                     session=session.number,
@@ -281,7 +271,7 @@ class EngineHost:
                     phone=pairing.phone if isinstance(pairing, PairByCode) else "",
                     strict=strict,
                     proxy=proxy,
-                    written=written,
+                    written=written if knows_written else None,
                 )
             )
             await session.wait_opened()
@@ -291,28 +281,6 @@ class EngineHost:
                 await session.aclose()
         self._start_soon_room()
         return session
-
-    def _committer(self, session: Session, sealer: AccountVault, line: Line | None) -> Committer:
-        path = self._checkpoint(session.account)
-        return Committer(
-            kept=Checkpoint(path, sealer),
-            discard=lambda: checkpoint.discard(path),
-            # not the one that the database is saved from: they differ in what is acknowledged
-            replica=Replica(
-                self._database(session.account),
-                max_deltas=MAX_DELTAS,
-                max_delta_bytes=MAX_DELTA_BYTES,
-            ),
-            reply=session.reply,
-            wire=line,
-        )
-
-    async def _written(self, account: AccountId) -> dict[WhatsAppMessageId, bool] | None:
-        """What is known of sends that a run before this one released; see `frames.Open`."""
-        line = self._relay.line(account)
-        written = await line.written() if line is not None else {}
-        self._relay.forget(account)
-        return written if self._ran_since_boot(account) else None
 
     async def session_closed(self, session: Session) -> None:
         """A session is over: its place is free."""
@@ -331,10 +299,9 @@ class EngineHost:
         except (OSError, msgspec.MsgspecError):
             return None
         database = self._database(account)
-        same_boot = run.boot_id == _boot_id() != ""
         intact = self._spool_dir(account).is_dir() and (
-            (same_boot and database.is_file() and database.stat().st_size > 0)
-            or self._checkpoint(account).is_file()  # that, and the spool behind it, are on the disk
+            (self._ran_since_boot(account) and database.is_file() and database.stat().st_size > 0)
+            or self._strict.has_checkpoint(account)
         )
         return LocalState(LeaseEpoch(run.epoch)) if intact else None
 
@@ -368,7 +335,7 @@ class EngineHost:
         account: AccountId,
         epoch: LeaseEpoch,
         image: bytes | UseLocal | None,
-        sealer: AccountVault,
+        vault: Vault,
         strict: bool,
     ) -> None:
         old = self._replicas.pop(account, None)
@@ -380,7 +347,8 @@ class EngineHost:
                 raise AccountError(
                     "This host has no usable session file of the account.", code="no_local_state"
                 )
-            self._go_back(account, sealer)
+            as_it_is = database.is_file() and self._ran_since_boot(account)
+            self._strict.go_back(account, vault, database, else_as_it_is=as_it_is)
         else:
             self._run_file(account).unlink(missing_ok=True)
             if isinstance(image, bytes):
@@ -389,30 +357,12 @@ class EngineHost:
                 replica.remove(database)
                 database.touch(mode=0o600)  # so that SQLite does not choose the mode
         if not strict or image is not USE_LOCAL:
-            checkpoint.discard(self._checkpoint(account))
+            self._strict.discard(account)
         run_file = self._run_file(account)
         run_file.parent.mkdir(exist_ok=True, mode=0o700)
         fresh = run_file.with_suffix(".new")
         fresh.write_bytes(msgspec.json.encode(_Run(epoch, _boot_id())))
         fresh.replace(run_file)
-
-    def _go_back(self, account: AccountId, sealer: AccountVault) -> None:
-        """Put the checkpoint, if there is one, in the place of the session file.
-
-        What the file knows beyond it was never told to WhatsApp, and will come again.
-        """
-        database, path = self._database(account), self._checkpoint(account)
-        try:
-            image = checkpoint.load(path, sealer)
-        except (CheckpointUnusable, StateUnreadable, VaultError) as fault:
-            if not (database.is_file() and self._ran_since_boot(account)):
-                raise CheckpointUnusable("The checkpoint on this disk cannot be used.") from fault
-            logger.error(
-                "A checkpoint cannot be used; the session file is", account=account, code=fault.code
-            )
-            return
-        if image is not None:
-            replica.place(image, database)
 
     def _remove_state(self, account: AccountId) -> None:
         old = self._replicas.pop(account, None)
@@ -420,7 +370,7 @@ class EngineHost:
             old.close()
         self._run_file(account).unlink(missing_ok=True)
         replica.remove(self._database(account))
-        checkpoint.discard(self._checkpoint(account))
+        self._strict.discard(account)
 
     def _ran_since_boot(self, account: AccountId) -> bool:
         """Whether this machine has not started anew since the account ran here."""
@@ -429,9 +379,6 @@ class EngineHost:
         except (OSError, msgspec.MsgspecError):
             return False
         return run.boot_id == _boot_id() != ""
-
-    def _checkpoint(self, account: AccountId) -> Path:
-        return self._run_file(account).with_name("checkpoint")
 
     def _database(self, account: AccountId) -> Path:
         return self._settings.session_dir / f"{account}.db"

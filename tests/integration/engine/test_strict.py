@@ -12,7 +12,8 @@ import pytest
 
 from bridge import events as ev
 from bridge.engine import checkpoint
-from bridge.engine.host import CHECKPOINT_PURPOSE, USE_LOCAL
+from bridge.engine.host import USE_LOCAL
+from bridge.engine.strict import CHECKPOINT_PURPOSE
 from bridge.ids import LeaseEpoch, SpoolPosition
 from bridge.orders import Text
 from bridge.vault import AccountVault
@@ -52,7 +53,9 @@ async def test_a_strict_session_talks_both_ways_and_keeps_a_checkpoint(
 
 
 async def test_kills_under_traffic_lose_nothing_and_double_nothing(place, phones):
-    found = await kill_often(place.settings, phones, kills=KILLS, seed=7)
+    found = await kill_often(
+        place.settings, phones, kills=KILLS, seed=7, life_s=1.5, in_pause_s=0.1
+    )
 
     assert found.kills == KILLS
     assert found.sent_in > 100
@@ -178,8 +181,9 @@ async def test_a_disk_that_takes_no_checkpoint_ends_the_session_and_tells_nothin
     assert "never left" not in texts
 
 
-async def test_a_kill_of_parent_and_engine_together_loses_nothing(
-    place, phones, vault, account, owner, ana
+@pytest.mark.parametrize("victims", ["parent", "parent and engine"])
+async def test_a_kill_of_the_parent_loses_nothing(
+    place, phones, vault, account, owner, ana, victims
 ):
     parent = await anyio.to_thread.run_sync(_run_parent, place, account, "strict")
     assert parent.stdout is not None
@@ -190,10 +194,14 @@ async def test_a_kill_of_parent_and_engine_together_loses_nothing(
         for index in range(40):
             await call(phones.send_text, ana, owner, f"burst {index}")
     finally:
-        os.kill(int(engine), signal.SIGKILL)
+        if victims != "parent":
+            os.kill(int(engine), signal.SIGKILL)
         parent.kill()
         await call(parent.wait)
         parent.stdout.close()
+    with anyio.fail_after(20):
+        while Path(f"/proc/{engine}").exists():
+            await anyio.sleep(0.02)
     assert kept(place, account).is_file()
 
     async with (
