@@ -12,6 +12,7 @@ from bridge.events import (
     MessageReceived,
     MessageUndecryptable,
     PersonSeen,
+    PictureChanged,
     ReceiptReceived,
     SendFailed,
     SendReleased,
@@ -31,6 +32,7 @@ from bridge.normalise.rows import (
     Finish,
     MessageRow,
     PersonRow,
+    PictureRow,
     ReceiptRow,
     Row,
     SentRow,
@@ -78,6 +80,8 @@ def rows_of(event: SpooledEvent) -> list[Row]:  # noqa: C901, PLR0912 - one line
         case PersonSeen():
             person = person_of(event.person)
             return [PersonRow(person=person)] if person.phone_jid or person.lid else []
+        case PictureChanged():
+            return [PictureRow(person=person_of(event.person))]
         case GroupNews():
             return rows_of_news(event)
         case CallTold():
