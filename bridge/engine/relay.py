@@ -37,8 +37,11 @@ _HEAD_LIMIT = 8192
 _CHUNK = 1 << 16
 CONNECT_TIMEOUT_S = 20.0
 HEAD_TIMEOUT_S = 10.0
-PART_TIMEOUT_S = 2.0
-SETTLE_TIMEOUT_S = 4.0
+CONFIRM_TIMEOUT_S = 3.0
+ANSWER_TIMEOUT_S = 1.0
+SETTLE_TIMEOUT_S = 5.0
+LOOK_EVERY_S = 0.02
+PART_TIMEOUT_S = 60.0
 REMEMBERED = 8
 # Longer stanzas are cut into several records by TLS.
 _ONE_RECORD_BYTES = 1000
@@ -275,11 +278,11 @@ async def _head_of(stream: anyio.abc.ByteStream) -> tuple[str, bytes]:
     return head.decode("latin-1"), rest
 
 
-async def _pass(
+async def _pass(  # noqa: C901 - two short tasks
     engine: anyio.abc.ByteStream, upstream: anyio.abc.SocketStream, tunnel: Tunnel, first: bytes
 ) -> None:
     """Pass bytes both ways until both sides are at their end."""
-    ended = cut = False
+    ended = False
 
     async def outwards() -> None:
         nonlocal ended
@@ -294,14 +297,16 @@ async def _pass(
             ended = True
         with suppress(*_GONE):
             await upstream.send_eof()
-        # it answers the end with its own, or does not
+        tunnel.arrived = await _arrived(upstream)
+        await anyio.sleep(ANSWER_TIMEOUT_S)  # its own end says more, and comes at once mostly
+        tunnel.over.set()
+        # it may take as long as it needs to read all that: closing before would undo it
         await anyio.sleep(PART_TIMEOUT_S)
         tasks.cancel_scope.cancel()
 
     async def inwards() -> None:
-        nonlocal cut
         gone = False
-        with suppress(*_GONE):
+        try:
             while True:
                 data = await upstream.receive(_CHUNK)
                 if not gone:
@@ -309,7 +314,11 @@ async def _pass(
                         await engine.send(data)
                     except _GONE:
                         gone = True
-        cut = not ended  # the other side ended first: nobody knows what it has read
+        except anyio.EndOfStream:
+            # ended first, nobody knows what it has read; afterwards, it has read everything
+            tunnel.arrived = ended
+        except _GONE:
+            tunnel.arrived = False
         tasks.cancel_scope.cancel()
 
     try:
@@ -317,8 +326,19 @@ async def _pass(
             tasks.start_soon(outwards, name="relay out")
             tasks.start_soon(inwards, name="relay in")
     finally:
-        tunnel.arrived = not cut and _unsent_bytes(upstream) == 0
         await anyio.aclose_forcefully(upstream)
+
+
+async def _arrived(stream: anyio.abc.SocketStream) -> bool:
+    """Whether the other side's kernel confirms everything, its end included. Bounded."""
+    with anyio.move_on_after(CONFIRM_TIMEOUT_S):
+        while True:
+            if _unsent_bytes(stream) == 0:
+                await anyio.sleep(LOOK_EVERY_S)  # what the loop still held is in the kernel by now
+                if _unsent_bytes(stream) == 0:
+                    return True
+            await anyio.sleep(LOOK_EVERY_S)
+    return False
 
 
 def _unsent_bytes(stream: anyio.abc.SocketStream) -> int:

@@ -45,6 +45,7 @@ class Figures:
         unknown: sends of which nobody can say whether they left.
         replayed: sends that were repeated because they had not left.
         judged_sent: sends without an answer whose bytes were seen on the wire.
+        lost_fates: what was said of those that were lost.
     """
 
     kills: int = 0
@@ -59,6 +60,7 @@ class Figures:
     repeated: int = 0
     judged_sent: int = 0
     rescued: int = 0
+    lost_fates: list[str] = dataclasses.field(default_factory=list)
 
 
 class Killing:
@@ -89,7 +91,7 @@ class Killing:
         self.written: list[str] = []
         self.came: Counter[str] = Counter()
         self.to_send: dict[CommandId, str] = {}
-        self.done: set[str] = set()
+        self.fates: dict[str, str] = {}
         self.session: Any = None
         self.connected = anyio.Event()
         self.replayed = anyio.Event()
@@ -186,8 +188,11 @@ class Killing:
             case ev.MessageUndecryptable():
                 self.figures.undecryptable_in += 1
             case ev.SendSucceeded():
-                self.figures.judged_sent += replay and event.command_id in self.to_send
-                self.done.add(self.to_send.pop(event.command_id, ""))
+                text = self.to_send.pop(event.command_id, "")
+                # WhatsApp's own time has no fractions
+                judged = replay and event.sent_at != int(event.sent_at)
+                self.figures.judged_sent += judged and bool(text)
+                self.fates.setdefault(text, "judged sent" if judged else "answered")
             case ev.SendFailed() if event.command_id in self.to_send:
                 assert event.retryable or event.outcome_unknown, event
                 text = self.to_send.pop(event.command_id)
@@ -258,13 +263,14 @@ class Killing:
             while True:
                 inbox = await call(self.phones.inbox, self.reader)
                 got = Counter(e.get("text") for e in inbox if e["kind"] == "message")
-                if self.done - {""} <= set(got):
+                if self.fates.keys() - {""} <= set(got):
                     break
                 await anyio.sleep(0.2)
         found.sent_in = len(self.written)
         found.lost_in = len(set(self.written) - set(self.came))
         found.twice_in_journal = sum(count - 1 for count in self.came.values())
         found.lost_out = found.asked_out - len(got)
+        found.lost_fates = [fate for text, fate in self.fates.items() if text not in got and text]
         found.doubled_out = sum(count - 1 for count in got.values())
         return found
 
