@@ -54,6 +54,7 @@ lock: $(VENV)/.installed ## resolve requirements.lock anew from pyproject.toml
 
 bench: setup ## figures of this machine as JSON (see docs/operations.md)
 	$(BIN)/python -m bench main_job
+	$(BIN)/python -m bench durability
 
 docs: $(VENV)/.installed ## write docs/schema.md again from the comments in the migrations
 	$(BIN)/python -m tests.database.schema_page --write

@@ -7,9 +7,13 @@ import asyncio
 import json
 import sys
 
-from bench import insert_latency, main_job
+from bench import durability, insert_latency, main_job
 
-BENCHES = {"insert_latency": insert_latency, "main_job": main_job}
+BENCHES = {
+    "durability": durability,
+    "insert_latency": insert_latency,
+    "main_job": main_job,
+}
 
 
 def main() -> int:

@@ -107,19 +107,21 @@ def _parser() -> argparse.ArgumentParser:
 def _run(_: argparse.Namespace) -> int:
     settings = read_settings(environment())
     log.set_up(settings.log_level, json_lines=settings.log_json)
-    anyio.run(serve, settings, _engine_command(settings))
+    command, proxy = _engine(settings)
+    anyio.run(serve, settings, command, proxy)
     return 0
 
 
-def _engine_command(settings: Settings) -> Sequence[str]:
-    """The engine as it is, or the one that trusts the simulator of this machine."""
+def _engine(settings: Settings) -> tuple[Sequence[str], str]:
+    """The engine as it is, or the one that trusts the simulator of this machine; and its proxy."""
     if settings.simulator_url is None:
-        return ENGINE
+        return ENGINE, settings.https_proxy
     try:
-        trust = httpx.get(f"{settings.simulator_url}/trust", timeout=5.0, trust_env=False)
-        trust.raise_for_status()
-        content = json.dumps(trust.json())
-    except (httpx.HTTPError, ValueError) as error:
+        answer = httpx.get(f"{settings.simulator_url}/trust", timeout=5.0, trust_env=False)
+        answer.raise_for_status()
+        trust = answer.json()
+        content, proxy = json.dumps(trust), str(trust["proxy_url"])
+    except (httpx.HTTPError, ValueError, LookupError, TypeError) as error:
         raise ConfigError(
             f"WHATSAPP_SIMULATOR_URL: no simulator answers at {settings.simulator_url} "
             f"({type(error).__name__})."
@@ -127,7 +129,7 @@ def _engine_command(settings: Settings) -> Sequence[str]:
     path = settings.state_dir / "simulator-trust.json"
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     path.write_text(content, encoding="utf-8")
-    return (*SIMULATED_ENGINE, str(path))
+    return (*SIMULATED_ENGINE, str(path)), proxy
 
 
 def _doctor(_: argparse.Namespace) -> int:

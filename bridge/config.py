@@ -38,6 +38,7 @@ class Settings:
         lease_s: how long an account stays ours without a renewal; a dead host's accounts start
             elsewhere after that.
         poll_interval_s: how often commands are looked for when Realtime rings nothing.
+        https_proxy: the proxy that engines reach WhatsApp by; empty = none.
         simulator_url: control API of a simulated WhatsApp on this machine; None = the real one.
     """
 
@@ -55,6 +56,7 @@ class Settings:
     lease_s: int
     poll_interval_s: float
     realtime: bool
+    https_proxy: str
     simulator_url: str | None
 
 
@@ -133,6 +135,11 @@ VARIABLES: tuple[Variable, ...] = (
         meaning="off = do without Realtime; everything works on the timer, slower.",
     ),
     Variable(
+        name="HTTPS_PROXY",
+        default="",
+        meaning="HTTP proxy that engines reach WhatsApp by; empty = none is needed.",
+    ),
+    Variable(
         name="WHATSAPP_SIMULATOR_URL",
         default="",
         meaning="Control URL of the sandbox's simulated WhatsApp (this machine only); "
@@ -182,6 +189,7 @@ def read_settings(variables: Mapping[str, str]) -> Settings:
         lease_s=read("WABRIDGE_LEASE_SECONDS", _whole(3, 300)),
         poll_interval_s=read("WABRIDGE_POLL_SECONDS", _number(0.1, 60, " of seconds")),
         realtime=read("WABRIDGE_REALTIME", _one_of("on", "off")) == "on",
+        https_proxy=read("HTTPS_PROXY", str),
         simulator_url=read("WHATSAPP_SIMULATOR_URL", _loopback_url),
     )
 

@@ -96,9 +96,22 @@ class ReceiptReceived(Struct, frozen=True, tag=True):
 
 
 class SendStarted(Struct, frozen=True, tag=True):
-    """The next thing the engine does is to hand this command's message to WhatsApp."""
+    """The next thing the engine does is to hand this command's message to WhatsApp.
+
+    Attributes:
+        held: strict mode: it does not leave before `SendReleased`.
+    """
 
     command_id: CommandId
+    held: bool = False
+
+
+class SendReleased(Struct, frozen=True, tag=True):
+    """The message of this command is written to WhatsApp from now on."""
+
+    command_id: CommandId
+    id: WhatsAppMessageId
+    at: float
 
 
 class SendNamed(Struct, frozen=True, tag=True):
@@ -203,12 +216,23 @@ class EventNotUnderstood(Struct, frozen=True, tag=True):
     kind: str
 
 
+class EngineAlarm(Struct, frozen=True, tag=True):
+    """Something a person should know of, by its code; recorded as a diagnostic.
+
+    Attributes:
+        code: `strict_unavailable` or `strict_rescued`.
+    """
+
+    code: str
+
+
 SpooledEvent = (
     MessageReceived
     | MessageUndecryptable
     | ReceiptReceived
     | SendStarted
     | SendNamed
+    | SendReleased
     | SendSucceeded
     | SendFailed
     | PersonSeen
@@ -216,6 +240,7 @@ SpooledEvent = (
     | PictureChanged
     | CallTold
     | EventNotUnderstood
+    | EngineAlarm
 )
 
 

@@ -28,6 +28,7 @@ from bridge.accounts.lifecycle import Occurrence, occurrence_of
 from bridge.accounts.qr import png_data_url
 from bridge.accounts.saver import PURPOSE, Saver
 from bridge.accounts.settling import finish_send, settle_commands
+from bridge.engine.checkpoint import CheckpointUnusable
 from bridge.engine.host import (
     USE_LOCAL,
     EngineDied,
@@ -93,6 +94,7 @@ class Hosts(Protocol):
         image: bytes | UseLocal | None,
         pairing: PairByQr | PairByCode | None = None,
         history_days: int = 14,
+        strict: bool = False,
     ) -> Session:
         """Start a session."""
 
@@ -198,6 +200,7 @@ class LiveSession:
         known_epoch: LeaseEpoch | None,
         settle: bool,
         history_days: int = 14,
+        strict: bool = False,
         receive_typing: bool = False,
     ) -> None:
         self._around = around
@@ -211,6 +214,8 @@ class LiveSession:
         self._known_epoch = known_epoch
         self._settle_rows = settle
         self._history_days = history_days
+        self._strict = strict
+        self._saved: bytes | None = None
         self._receive_typing = receive_typing
         self._linked_anew = anyio.Event()
         self.connected = False
@@ -309,14 +314,14 @@ class LiveSession:
             image = await self._image(stored)
             if not await self._take_turn():
                 return Ended(None)
-            session = await around.host.open(
-                self._account,
-                self._epoch,
-                vault=around.vault,
-                image=image,
-                pairing=self._pairing,
-                history_days=self._history_days,
-            )
+            try:
+                session = await self._open_with(image)
+            except CheckpointUnusable:
+                if image is not USE_LOCAL or self._saved is None:
+                    raise
+                logger.warning("The checkpoint on this disk cannot be used; the saved state is")
+                self._recovering = stored.is_behind
+                session = await self._open_with(self._saved)
         except LeaseLost:
             raise
         except AccountError as fault:
@@ -331,11 +336,22 @@ class LiveSession:
         )
         return session, saver
 
+    async def _open_with(self, image: bytes | UseLocal | None) -> Session:
+        return await self._around.host.open(
+            self._account,
+            self._epoch,
+            vault=self._around.vault,
+            image=image,
+            pairing=self._pairing,
+            history_days=self._history_days,
+            strict=self._strict,
+        )
+
     async def _image(self, stored: StoredSession) -> bytes | UseLocal | None:
         if self._mode is not Mode.RESUME:
             return None
         # Opened in any case: a file on this disk is no reason to go on with the wrong key.
-        image = await anyio.to_thread.run_sync(self._restored, stored)
+        image = self._saved = await anyio.to_thread.run_sync(self._restored, stored)
         local = self._around.host.local_state(self._account)
         if local is not None and local.epoch in (self._epoch - 1, self._epoch):
             # nobody ran it in between; the file is newer than the copy, or equal

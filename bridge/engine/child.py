@@ -17,23 +17,28 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from bridge.engine import frames
+from bridge.engine import frames, settled
+from bridge.engine.barrier import Barrier
 from bridge.engine.gate import Gate
 from bridge.engine.histories import Histories
 from bridge.engine.plan import Leaks, Outlets, Plan
+from bridge.engine.questions import Questions
 from bridge.engine.spool import MAX_RECORD_BYTES, Spool, SpoolClosed
 from bridge.errors import BridgeError, CommandError
 from bridge.events import (
+    EngineAlarm,
     EventNotUnderstood,
     PersonSeen,
     SendFailed,
+    SendNamed,
+    SendReleased,
     SendSucceeded,
     SessionEnded,
     Signal,
@@ -52,9 +57,10 @@ DISK_RETRY_S = 0.5
 LAST_WORDS_S = 6.0
 
 _event_encoder = msgspec.msgpack.Encoder()
+_event_decoder: msgspec.msgpack.Decoder[SpooledEvent] = msgspec.msgpack.Decoder(SpooledEvent)
 
-# What a send ends with never waits for room in the journal: its start holds up what is confirmed.
-_OF_SENDS = (SendSucceeded, SendFailed, PersonSeen)
+# What a send goes on with never waits for room in the journal: its start holds up confirmations.
+_OF_SENDS = (SendNamed, SendReleased, SendSucceeded, SendFailed, PersonSeen, EngineAlarm)
 
 
 class LibraryUnusable(Exception):
@@ -113,6 +119,7 @@ class Session:
         self._lease_until: float | None = None
         self._spool: Spool | None = None
         self._histories = Histories(order, wire.send, wire.complain)
+        self._questions = Questions(order.session, wire.send)
         self._whatsapp: Connection | None = None
         self._closing = threading.Lock()
         self._pump: threading.Thread | None = None
@@ -129,6 +136,7 @@ class Session:
                 Path(order.spool_dir), AccountVault(order.keys), max_bytes=order.spool_max_bytes
             )
             self._histories.open()
+            self._settle_sends()
         except BridgeError as error:
             self._fail(error.code, error.sentence)
             return False
@@ -149,6 +157,27 @@ class Session:
             self._connect()
         return True
 
+    def _settle_sends(self) -> None:
+        """Journal the outcomes that a killed engine could not: strict mode knows them."""
+        written = self._order.written
+        if written is not None:
+            for event in settled.outcomes(self._journal(), written):
+                self._append(event)
+
+    def _journal(self) -> Iterator[SpooledEvent]:
+        """What is unconfirmed, in order."""
+        assert self._spool is not None
+        cursor = self._spool.cursor()
+        try:
+            while records := self._spool.read(cursor, BATCH):
+                for _, record in records:
+                    try:
+                        yield _event_decoder.decode(record)
+                    except msgspec.MsgspecError:
+                        continue  # of a newer version
+        finally:
+            cursor.close()
+
     def _fail(self, code: str, sentence: str) -> None:
         self._wire.send(
             frames.OpenFailed(session=self._order.session, code=code, sentence=sentence)
@@ -165,12 +194,26 @@ class Session:
             device_name=order.device_name,
             connect_timeout_s=order.connect_timeout_s,
             pairing_timeout_s=order.pairing_timeout_s,
+            proxy=order.proxy,
         )
         outlets = Outlets(
             self._append, self._signal, self._wire.complain, self._histories, self._before_dial
         )
         self._whatsapp = Connection(plan, outlets, self._gate, self._leaks)
+        if order.strict:
+            assert self._spool is not None
+            barrier = Barrier(
+                self._questions,
+                journal=self._append,
+                sync=self._spool.sync,
+                fail=self._whatsapp.end_unsafe,
+            )
+            self._whatsapp.hold_with(barrier, self._not_strict)
         self._whatsapp.start()
+
+    def _not_strict(self) -> None:
+        self._wire.send(frames.NotStrict(session=self._order.session))
+        self._append(EngineAlarm(code="strict_unavailable"))
 
     # -------------------------------------------------------------------------------- events
 
@@ -223,6 +266,10 @@ class Session:
         """The database has everything up to here."""
         if self._spool is not None:
             self._spool.confirm(position)
+
+    def done(self, answer: frames.Done) -> None:
+        """The parent's answer to a question for a checkpoint."""
+        self._questions.take(answer)
 
     def confirm_history(self, position: SpoolPosition) -> None:
         """The database has all parts of histories up to here."""
@@ -380,6 +427,8 @@ class Engine:
                 found.confirm_history(frame.position)
             case frames.Lease():
                 found.extend_lease(frame.ttl_s)
+            case frames.Done():
+                found.done(frame)
             case frames.Disconnect():
                 _in_background(found.disconnect_and_say_so)
             case frames.Close():
@@ -402,14 +451,15 @@ class Engine:
         | frames.Disconnect
         | frames.Close
         | frames.Send
-        | frames.Do,
+        | frames.Do
+        | frames.Done,
     ) -> None:
         match frame:
             case frames.Close():
                 self._wire.send(frames.Closed(session=frame.session))
             case frames.Disconnect():
                 self._wire.send(frames.Quiet(session=frame.session, last=SpoolPosition(0)))
-            case frames.Confirm() | frames.ConfirmHistory() | frames.Lease():
+            case frames.Confirm() | frames.ConfirmHistory() | frames.Lease() | frames.Done():
                 return
             case _:
                 self._wire.send(

@@ -20,6 +20,7 @@ from typing import Any
 import msgspec
 
 from bridge.engine import downloads, endings, news, outcome, pictures, translate, upstream
+from bridge.engine.barrier import Barrier
 from bridge.engine.gate import Gate, Hold
 from bridge.engine.history import Announced
 from bridge.engine.outcome import Refusal
@@ -104,7 +105,7 @@ class Connection:
         self._out = outlets
         self._gate = gate
         self._leaks = leaks
-        self._client = Client(plan.database, self)
+        self._client = Client(plan.database, self, proxy=plan.proxy)
         self._lock = threading.Condition()
         self._own: Person | None = None
         self._push_name: str | None = None
@@ -120,13 +121,24 @@ class Connection:
         self._phone_again_at = 0.0
         self._told_lids: set[Jid] = set()
         self._turns = Turns()
+        self._barrier: Barrier | None = None
+        self._not_strict: Callable[[], None] = lambda: None
         self._door: upstream.Door | None = None
-        self._sender = Sender(self._send, self._hindrance, outlets.spool)
+        self._sender = Sender(self._send, self._hindrance, outlets.spool, self._holds)
         self._runner = threading.Thread(target=self._run, name="neonize", daemon=True)
         self._shutting = False
         self._shut = threading.Event()
 
     # ------------------------------------------------------------------------------- starting
+
+    def hold_with(self, barrier: Barrier, refused: Callable[[], None]) -> None:
+        """Strict mode; before `start`. ``refused``: told if it turns out to be impossible."""
+        self._barrier = barrier
+        self._not_strict = refused
+        barrier.start()
+
+    def _holds(self) -> bool:
+        return self._barrier is not None and self._barrier.holds
 
     def start(self) -> None:
         """Connect in the background."""
@@ -181,6 +193,8 @@ class Connection:
         if (message_id := self._turns.look(entry)) is not None:
             self._sender.name(message_id)
         self._door = upstream.door_in(entry) or self._door
+        if self._barrier is not None:
+            self._barrier.look(entry)
         if _LOCKED in entry:
             self._out.complain("database_locked", "SQLite waited too long for a reader.")
 
@@ -228,24 +242,30 @@ class Connection:
 
     def on_event(self, kind: Kind, proto: Any) -> None:
         """Returns when the event is in the spool: the next one waits."""
-        with self._lock:
-            self._busy += 1
-        try:
-            self._take(kind, proto)
-        finally:
-            with self._lock:
-                self._busy -= 1
-                self._last_news = time.monotonic()
-                self._lock.notify_all()
+        with self._handling():
+            try:
+                self._take(kind, proto)
+            finally:
+                if self._barrier is not None:
+                    _tell(self._barrier, kind, proto)
 
     def on_history(self, event: memoryview) -> None:
         """Returns when all of it is on disk: WhatsApp gives it once."""
-        with self._lock:
-            self._busy += 1
-        try:
+        with self._handling():
             if self._out.histories is not None and self._own is not None:
                 self._out.histories.keep(event, self._own)
+
+    @contextmanager
+    def _handling(self) -> Iterator[None]:
+        with self._lock:
+            self._busy += 1
+        if self._barrier is not None:
+            self._barrier.handling()
+        try:
+            yield
         finally:
+            if self._barrier is not None:
+                self._barrier.handled()
             with self._lock:
                 self._busy -= 1
                 self._last_news = time.monotonic()
@@ -314,6 +334,9 @@ class Connection:
     def _connected(self, own: Person) -> None:
         assert own.phone_jid is not None
         self._deadline = None
+        if self._barrier is not None and self._barrier.holds and not self._barrier.sees:
+            self._barrier.refuse()
+            self._not_strict()
         self._online = True
         self._out.signal(Connected(phone_jid=own.phone_jid, lid=own.lid, push_name=self._push_name))
         if self._out.histories is not None:
@@ -375,15 +398,22 @@ class Connection:
         to = self._spelt_right(job.to)
         message = compose.message_of(job.order, to)
         self._turns.begin_send()
+        if self._barrier is not None:
+            self._barrier.begin_send(job.command_id)
         try:
             with self._entering():
                 sent = self._client.send(to, message)
         except CommandError:
             return outcome.SESSION_OVER.of(job.command_id)
         except RequestFailed as error:
-            return outcome.refusal_of(str(error), in_group=is_group(job.to)).of(job.command_id)
+            refusal = outcome.refusal_of(str(error), in_group=is_group(job.to))
+            if refusal.outcome_unknown and self._barrier and not self._barrier.may_have_left:
+                refusal = outcome.NOT_CONNECTED
+            return refusal.of(job.command_id)
         finally:
             self._turns.end_send()
+            if self._barrier is not None:
+                self._barrier.end_send()
         self._tell_lid_of(to)
         return SendSucceeded(command_id=job.command_id, id=sent.id, sent_at=sent.sent_at)
 
@@ -466,6 +496,13 @@ class Connection:
         self._out.signal(last)
         threading.Thread(target=self._shut_down, name="shut down", daemon=True).start()
 
+    def end_unsafe(self) -> None:
+        """Strict mode cannot be kept up: nothing that waits may be told."""
+        self._out.complain("checkpoint_failed", "No checkpoint could be made; the session ends.")
+        self._end(
+            SessionEnded(code="connect_failure", detail="The session's state could not be kept.")
+        )
+
     def end_lease(self) -> None:
         """Nobody said that the account is still ours."""
         self._end(SessionEnded(code="lease_expired"))
@@ -491,6 +528,8 @@ class Connection:
             if self._registered:
                 with self._gate.entering():
                     self._client.disconnect()
+            if self._barrier is not None:
+                self._barrier.open_up()  # nothing can be written any more
             self._sender.end(FLUSH_TIMEOUT_S)
             self._wait_until_quiet()
             self._stop()
@@ -528,3 +567,11 @@ class Connection:
             if self._runner.is_alive():
                 self._leaks.threads += 1
         self._client.release()
+
+
+def _tell(barrier: Barrier, kind: Kind, proto: Any) -> None:
+    """Say what is in the journal now."""
+    if kind is Kind.MESSAGE or kind is Kind.UNDECRYPTABLE:
+        barrier.message_handled(proto.Info.ID, undecryptable=kind is Kind.UNDECRYPTABLE)
+    elif kind is Kind.RECEIPT and proto.MessageIDs:
+        barrier.receipt_handled(proto.MessageIDs[0])

@@ -14,11 +14,11 @@ from typing import Any
 import msgspec
 
 from bridge.events import HistoryPart, Signal
-from bridge.ids import CommandId, Jid, SpoolPosition
+from bridge.ids import CommandId, Jid, SpoolPosition, WhatsAppMessageId
 from bridge.orders import Outgoing, Request
 from bridge.vault import AccountKeys
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 # How an engine ends that stood still beyond its leases: no fault of any account's.
 LEASE_OVER_EXIT = 6
 MAX_FRAME_BYTES = 32 * 1024 * 1024
@@ -44,6 +44,10 @@ class Open(Frame, frozen=True, tag=True):
         pair: `qr`, `code`, or empty for a device that is linked already.
         history_dir: where histories wait; wiped when a phone is linked anew.
         history_days: how far back they are wanted; 0 = not at all.
+        strict: hold back what goes until it cannot be lost (`bridge.engine.barrier`).
+        proxy: URL of a proxy to reach WhatsApp through; empty = as the environment says.
+        written: of sends that an earlier run released: whether they reached the wire. None = that
+            is not known of any.
     """
 
     session: int
@@ -61,6 +65,9 @@ class Open(Frame, frozen=True, tag=True):
     history_days: int
     pair: str = ""
     phone: str = ""
+    strict: bool = False
+    proxy: str = ""
+    written: dict[WhatsAppMessageId, bool] | None = None
 
 
 class Disconnect(Frame, frozen=True, tag=True):
@@ -114,13 +121,21 @@ class Do(Frame, frozen=True, tag=True):
     order: Request
 
 
+class Done(Frame, frozen=True, tag=True):
+    """Answers `Copy` or `Commit`: whether it was done."""
+
+    session: int
+    number: int
+    done: bool
+
+
 class Ping(Frame, frozen=True, tag=True):
     """Answered by a `Pong` with the same number."""
 
     number: int
 
 
-ToEngine = Open | Disconnect | Close | Confirm | ConfirmHistory | Lease | Send | Do | Ping
+ToEngine = Open | Disconnect | Close | Confirm | ConfirmHistory | Lease | Send | Do | Done | Ping
 
 
 # ------------------------------------------------------------------------- engine to parent
@@ -192,6 +207,40 @@ class Answer(Frame, frozen=True, tag=True):
     value: Any = None
 
 
+class Leaving(msgspec.Struct, frozen=True, kw_only=True):
+    """A send that is written when the checkpoint is made, and its size on the wire, about."""
+
+    id: WhatsAppMessageId
+    least_bytes: int
+    most_bytes: int
+
+
+class Copy(Frame, frozen=True, tag=True):
+    """Take a copy of the session file; answered by `Done`."""
+
+    session: int
+    number: int
+
+
+class Commit(Frame, frozen=True, tag=True):
+    """Make the last copy the checkpoint, durably; answered by `Done`.
+
+    Attributes:
+        copy_first: take another one before, at once.
+    """
+
+    session: int
+    number: int
+    copy_first: bool = False
+    leaving: list[Leaving] = []
+
+
+class NotStrict(Frame, frozen=True, tag=True):
+    """The session goes on in standard mode: its checkpoint is worth nothing from now on."""
+
+    session: int
+
+
 class Quiet(Frame, frozen=True, tag=True):
     """The session left WhatsApp; ``last`` is its last delivery."""
 
@@ -231,6 +280,9 @@ ToParent = (
     | HistoryDelivered
     | Signalled
     | Answer
+    | Copy
+    | Commit
+    | NotStrict
     | Quiet
     | Closed
     | Pong

@@ -3,6 +3,7 @@
 <state_dir>/accounts/<account>/spool/      sealed journal, survives everything but the disk
 <state_dir>/accounts/<account>/history/    the same for histories that are not yet recorded
 <state_dir>/accounts/<account>/run.json    what the session file belongs to: epoch, boot id
+<state_dir>/accounts/<account>/checkpoint  strict mode: the session file as WhatsApp knows it
 <session_dir>/<account>.db                 live SQLite file, plaintext, best on a RAM disk
 """
 
@@ -28,6 +29,7 @@ from bridge.engine.process import ProcessSettings, default_command
 from bridge.engine.replica import Replica
 from bridge.engine.session import EngineDied, Session
 from bridge.engine.spool import has_unconfirmed_events
+from bridge.engine.strict import StrictMode
 from bridge.errors import AccountError
 from bridge.ids import AccountId, LeaseEpoch
 from bridge.vault import Vault
@@ -55,6 +57,8 @@ class EngineSettings:
         memory_max_bytes: the accounts of a larger engine move to a fresh one.
         spare_after_s: the next empty process is started when nothing happened for so long.
         least_age_s: a younger process is not replaced because of its size.
+        proxy: URL of the HTTP proxy that engines of strict accounts reach WhatsApp by; empty =
+            straight.
     """
 
     state_dir: Path
@@ -73,6 +77,7 @@ class EngineSettings:
     start_timeout_s: float = 30.0
     spool_max_bytes: int = 64 * 1024 * 1024
     window: int = 512
+    proxy: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +165,7 @@ class EngineHost:
         self._opening: set[AccountId] = set()
         self._replicas: dict[AccountId, Replica] = {}
         self._numbers = itertools.count(1)
+        self._strict = StrictMode(settings.state_dir / "accounts", settings.proxy)
         self._stack = AsyncExitStack()
         self._tasks: anyio.abc.TaskGroup | None = None
 
@@ -200,6 +206,7 @@ class EngineHost:
         image: bytes | UseLocal | None,
         pairing: PairByQr | PairByCode | None = None,
         history_days: int = 14,
+        strict: bool = False,
     ) -> Session:
         """Start an account's session; returns when the engine has opened its spool.
 
@@ -214,9 +221,11 @@ class EngineHost:
             pairing: how to link a new device; any session file here is deleted. With neither image
                 nor pairing the session only replays its spool and never connects.
             history_days: how far back a history is wanted; 0 = not at all.
+            strict: nothing is told to WhatsApp before it cannot be lost on this host.
 
         :raises EngineDied: if no engine could be started, or it died meanwhile.
         :raises EngineKeepsDying: if the account killed too many engines.
+        :raises CheckpointUnusable: with `USE_LOCAL`, if there is nothing else on this disk.
         :raises AccountError: `already_open`; `no_local_state`; `spool_corrupt`, `spool_in_use`,
             `spool_unusable` or a code of `VaultError`, if the spool cannot be read (nothing is
             deleted then).
@@ -228,7 +237,7 @@ class EngineHost:
             raise AccountError("The account has a session already.", code="already_open")
         self._opening.add(account)
         try:
-            return await self._open(account, epoch, vault, image, pairing, history_days)
+            return await self._open(account, epoch, vault, image, pairing, history_days, strict)
         finally:
             self._opening.discard(account)
 
@@ -240,10 +249,14 @@ class EngineHost:
         image: bytes | UseLocal | None,
         pairing: PairByQr | PairByCode | None,
         history_days: int,
+        strict: bool,
     ) -> Session:
         connect = image is not None or pairing is not None
+        strict = strict and connect
+        written = await self._strict.before_open(account)
+        knows_written = self._ran_since_boot(account)
         if connect:
-            await anyio.to_thread.run_sync(self._place_state, account, epoch, image)
+            await anyio.to_thread.run_sync(self._place_state, account, epoch, image, vault, strict)
         acknowledged = image if isinstance(image, bytes) else None
         self._replicas[account] = Replica(self._database(account), acknowledged=acknowledged)
         session = await self._fleet.place(
@@ -259,8 +272,12 @@ class EngineHost:
             ),
         )
         self._sessions[account] = session
-        opened = False
+        opened, proxy = False, ""
         try:
+            if strict and self._tasks is not None:
+                proxy = await self._strict.begin(
+                    session, vault, self._database(account), self._tasks
+                )
             await session.start(
                 frames.Open(
                     session=session.number,
@@ -278,6 +295,9 @@ class EngineHost:
                     history_days=history_days,
                     pair=_pair(pairing),
                     phone=pairing.phone if isinstance(pairing, PairByCode) else "",
+                    strict=strict,
+                    proxy=proxy,
+                    written=written if knows_written else None,
                 )
             )
             await session.wait_opened()
@@ -301,11 +321,9 @@ class EngineHost:
         if run is None:
             return None
         database = self._database(account)
-        intact = (
-            run.boot_id == _boot_id() != ""
-            and database.is_file()
-            and database.stat().st_size > 0
-            and self._spool_dir(account).is_dir()
+        intact = self._spool_dir(account).is_dir() and (
+            (self._ran_since_boot(account) and database.is_file() and database.stat().st_size > 0)
+            or self._strict.has_checkpoint(account)
         )
         return LocalState(LeaseEpoch(run.epoch)) if intact else None
 
@@ -327,7 +345,12 @@ class EngineHost:
         ]
 
     async def local_is_intact(self, account: AccountId) -> bool:
-        """Whether SQLite finds nothing wrong with the session file; not while it is open."""
+        """Whether the session file is whole; not while it is open.
+
+        Where there is a checkpoint, that is what counts: it is checked when it is put in place.
+        """
+        if self._strict.has_checkpoint(account):
+            return True
         return await anyio.to_thread.run_sync(replica.is_intact, self._database(account))
 
     async def remains(self) -> list[Remains]:
@@ -364,7 +387,12 @@ class EngineHost:
         (self._settings.state_dir / "accounts").mkdir(exist_ok=True, mode=0o700)
 
     def _place_state(
-        self, account: AccountId, epoch: LeaseEpoch, image: bytes | UseLocal | None
+        self,
+        account: AccountId,
+        epoch: LeaseEpoch,
+        image: bytes | UseLocal | None,
+        vault: Vault,
+        strict: bool,
     ) -> None:
         old = self._replicas.pop(account, None)
         if old is not None:
@@ -375,6 +403,12 @@ class EngineHost:
                 raise AccountError(
                     "This host has no usable session file of the account.", code="no_local_state"
                 )
+            self._strict.go_back(
+                account,
+                vault,
+                database,
+                else_as_it_is=self._ran_since_boot(account) and replica.is_intact(database),
+            )
         else:
             self._run_file(account).unlink(missing_ok=True)
             if isinstance(image, bytes):
@@ -382,6 +416,8 @@ class EngineHost:
             else:
                 replica.remove(database)
                 database.touch(mode=0o600)  # so that SQLite does not choose the mode
+        if not strict or image is not USE_LOCAL:
+            self._strict.discard(account)
         run_file = self._run_file(account)
         run_file.parent.mkdir(exist_ok=True, mode=0o700)
         fresh = run_file.with_suffix(".new")
@@ -394,6 +430,12 @@ class EngineHost:
             old.close()
         self._run_file(account).unlink(missing_ok=True)
         replica.remove(self._database(account))
+        self._strict.discard(account)
+
+    def _ran_since_boot(self, account: AccountId) -> bool:
+        """Whether this machine has not started anew since the account ran here."""
+        run = self._run(account)
+        return run is not None and run.boot_id == _boot_id() != ""
 
     def _database(self, account: AccountId) -> Path:
         return self._settings.session_dir / f"{account}.db"

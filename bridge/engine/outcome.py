@@ -62,6 +62,7 @@ WHATSAPP_FAULT = Refusal("whatsapp_fault", "WhatsApp could not take the message.
 NOT_PREPARED = Refusal(
     "send_failed", "The message could not be prepared; nothing was sent.", retryable=True
 )
+NOT_LEFT = Refusal("engine_died", "The engine ended before the message left it.", retryable=True)
 NO_ANSWER = Refusal(
     "no_answer",
     "WhatsApp did not say whether it took the message. It may have been sent.",

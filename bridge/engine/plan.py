@@ -28,6 +28,7 @@ class Plan:
         phone: for `code`: international number, digits only.
         device_name: shown on the phone. neonize merges it into a process-wide variable, so it has
             to be the same for all accounts.
+        proxy: URL of a proxy; empty = as the environment says.
     """
 
     database: str
@@ -36,6 +37,7 @@ class Plan:
     device_name: str
     connect_timeout_s: float
     pairing_timeout_s: float
+    proxy: str = ""
 
 
 class HistoryKeeper(Protocol):

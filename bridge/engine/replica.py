@@ -101,7 +101,22 @@ class Replica:
 
         :raises StateUnreadable: if SQLite cannot read the file.
         """
-        return await anyio.to_thread.run_sync(self._take, abandon_on_cancel=True)
+        return await anyio.to_thread.run_sync(self.snapshot_now, abandon_on_cancel=True)
+
+    def snapshot_now(self) -> Change | None:
+        """The same; blocks, for up to `READ_TIMEOUT_S` if the engine writes."""
+        with self._lock:
+            if self._closed:
+                return None
+            try:
+                return self._read()
+            except sqlite3.OperationalError as error:
+                # locked, out of memory or of disk: nothing that a person would have to mend
+                raise StateUnreadable(
+                    "The live session file could not be read now.", code="state_busy"
+                ) from error
+            except sqlite3.Error as error:
+                raise StateUnreadable("The live session file could not be read.") from error
 
     def acknowledge(self, change: Change) -> None:
         """``change`` is in the database now."""
@@ -126,20 +141,6 @@ class Replica:
             if self._connection is not None:
                 self._connection.close()
                 self._connection = None
-
-    def _take(self) -> Change | None:
-        with self._lock:
-            if self._closed:
-                return None
-            try:
-                return self._read()
-            except sqlite3.OperationalError as error:
-                # locked, out of memory or of disk: nothing that a person would have to mend
-                raise StateUnreadable(
-                    "The live session file could not be read now.", code="state_busy"
-                ) from error
-            except sqlite3.Error as error:
-                raise StateUnreadable("The live session file could not be read.") from error
 
     def _read(self) -> Change | None:
         connection = self._connected()

@@ -38,6 +38,7 @@ class Sender:
         send: Callable[[Job], SpooledEvent],
         hindrance: Callable[[], Refusal | None],
         spool: Callable[[SpooledEvent], bool],
+        holds: Callable[[], bool] = lambda: False,
     ) -> None:
         """Prepare; `start` begins.
 
@@ -45,10 +46,12 @@ class Sender:
             send: sends and gives the outcome. Blocks.
             hindrance: why nothing can be sent at the moment.
             spool: journals; gives False when the journal is closed.
+            holds: whether messages are held back until it is journaled that they leave.
         """
         self._send = send
         self._hindrance = hindrance
         self._spool = spool
+        self._holds = holds
         self._lock = threading.Lock()
         self._ended = False
         self._in_hand: Job | None = None
@@ -91,7 +94,7 @@ class Sender:
             hindrance = outcome.SESSION_OVER if self._ended else self._hindrance()
             if hindrance is not None:
                 self._spool(hindrance.of(job.command_id))
-            elif self._spool(SendStarted(command_id=job.command_id)):
+            elif self._spool(SendStarted(command_id=job.command_id, held=self._holds())):
                 self._spool(self._outcome(job))
 
     def _outcome(self, job: Job) -> SpooledEvent:

@@ -11,6 +11,7 @@ import anyio
 import msgspec
 
 from bridge.engine import frames
+from bridge.engine.committer import Committer
 from bridge.engine.replica import Replica
 from bridge.errors import AccountError, CommandError
 from bridge.events import (
@@ -112,6 +113,7 @@ class Session:
         account: whose.
         epoch: of the lease it runs under.
         replica: follows the session file; usable after `aclose` too, until `forget`.
+        committer: makes the checkpoints of strict mode; None in standard mode.
     """
 
     def __init__(
@@ -129,6 +131,7 @@ class Session:
         self.account = account
         self.epoch = epoch
         self.replica = replica
+        self.committer: Committer | None = None
         self._engine = engine
         self._keeper = keeper
         self._close_timeout_s = close_timeout_s
@@ -278,6 +281,8 @@ class Session:
         self._deliveries.finish()
         self._signals.finish()
         self._history.finish()
+        if self.committer is not None:
+            self.committer.close()
         with anyio.CancelScope(shield=True):
             await self._keeper.session_closed(self)
 
@@ -301,6 +306,13 @@ class Session:
         """
         self._signals.put(SessionEnded(code=code))
 
+    async def reply(self, frame: frames.Done) -> None:
+        """Answer a question of the engine for a checkpoint.
+
+        :raises EngineDied: if the process died.
+        """
+        await self._send(frame)
+
     async def wait_opened(self) -> None:
         """Until the engine opened the spool.
 
@@ -312,7 +324,7 @@ class Session:
             raise self._refusal
         self._check_alive()
 
-    def take(self, frame: frames.ToParent) -> None:
+    def take(self, frame: frames.ToParent) -> None:  # noqa: C901 - one line a kind
         """A frame of this session came."""
         match frame:
             case frames.Opened():
@@ -333,6 +345,9 @@ class Session:
                 if waiting is not None:
                     waiting[1].append(frame)
                     waiting[0].set()
+            case frames.Copy() | frames.Commit() | frames.NotStrict():
+                if self.committer is not None:
+                    self.committer.take(frame)
             case frames.Quiet():
                 self._last = frame.last
                 self._finish_if_last()
@@ -368,6 +383,8 @@ class Session:
         self._deliveries.fail(error)
         self._signals.fail(error)
         self._history.fail(error)
+        if self.committer is not None:
+            self.committer.close()
         self._opened.set()
         self._quiet.set()
         self._closed.set()

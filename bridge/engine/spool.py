@@ -6,8 +6,8 @@ removed from the middle or taken from another account. A process that dies while
 a torn tail, which is cut off on opening; anything else that does not open is reported and left
 alone (`SpoolCorrupt`).
 
-Written with plain `write`: it survives the death of every process, not of the machine (see
-docs/architecture.md, standard mode).
+Written with plain `write`: it survives the death of every process, not of the machine. Strict mode
+calls `sync` as well.
 
     segment  magic "WBSPOOL1" · length of key id · key id
     record   size u32 · CRC-32 of (size, position) u32 · nonce 12 · ciphertext and tag
@@ -144,6 +144,7 @@ class Spool:
             self._confirmed, (self._segments[0].first if self._segments else self._next) - 1
         )
         self._out: int | None = None
+        self._synced = 0
         self._drop_confirmed_segments()
 
     # ------------------------------------------------------------------------------ writing
@@ -182,6 +183,21 @@ class Spool:
             self._lock.notify_all()
             return SpoolPosition(position)
 
+    def sync(self) -> None:
+        """Return when everything appended so far is on the disk, not only with the kernel.
+
+        :raises OSError: if the disk does not take it.
+        """
+        with self._lock:
+            if self._closed or self._out is None or self._synced == self._next:
+                return
+            position, copy = self._next, os.dup(self._out)
+        try:
+            os.fdatasync(copy)
+        finally:
+            os.close(copy)
+        self._synced = position
+
     def lift_limit(self) -> None:
         """From now on `append` does not wait: the session ends, and what is in hand must stay."""
         with self._lock:
@@ -211,6 +227,7 @@ class Spool:
                 self._out = os.open(last.path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
             return last
         if self._out is not None:
+            os.fdatasync(self._out)  # `sync` looks at the newest file only
             os.close(self._out)
             self._out = None
         path = self._directory / f"{self._next:020d}.spool"

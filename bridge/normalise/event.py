@@ -6,6 +6,7 @@ from typing import assert_never
 
 from bridge.events import (
     CallTold,
+    EngineAlarm,
     EventNotUnderstood,
     GroupNews,
     MessageReceived,
@@ -15,6 +16,7 @@ from bridge.events import (
     ReceiptReceived,
     SendFailed,
     SendNamed,
+    SendReleased,
     SendStarted,
     SendSucceeded,
     SpooledEvent,
@@ -40,6 +42,12 @@ from bridge.normalise.rows import (
 )
 
 RECEIPT_KINDS = frozenset({"delivered", "read", "played", "read_self"})
+_ALARMS = {
+    "strict_unavailable": "Strict durability is set, but this engine does not say what it needs: "
+    "the account runs in standard mode.",
+    "strict_rescued": "The engine did not say what became of a message that came in; its "
+    "confirmation went to WhatsApp before the message was seen in the journal.",
+}
 # who looked at a status post is nobody's business here
 _NO_RECEIPTS = frozenset({"status", "newsletter"})
 
@@ -58,7 +66,7 @@ def rows_of(event: SpooledEvent) -> list[Row]:  # noqa: C901, PLR0912 - one line
             return _message(event, unreadable, placeholder=True)
         case ReceiptReceived():
             return _receipt(event)
-        case SendStarted() | SendNamed():
+        case SendStarted() | SendNamed() | SendReleased():
             return []  # evidence for after a crash; the ledger of `ingest` reads it
         case SendSucceeded():
             return [
@@ -87,6 +95,15 @@ def rows_of(event: SpooledEvent) -> list[Row]:  # noqa: C901, PLR0912 - one line
                     code="event_not_understood",
                     message="WhatsApp told something that this version has no name for.",
                     context={"kind": clean(event.kind)},
+                )
+            ]
+        case EngineAlarm():
+            return [
+                DiagnosticRow(
+                    level="error",
+                    code=clean(event.code),
+                    message=_ALARMS.get(event.code, "The engine raised an alarm."),
+                    context={},
                 )
             ]
         case _:

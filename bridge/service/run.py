@@ -59,12 +59,13 @@ STOP_ACCOUNTS_S = 5.0
 RELEASE_S = 1.5
 
 
-async def serve(settings: Settings, engine_command: Sequence[str]) -> None:
+async def serve(settings: Settings, engine_command: Sequence[str], proxy: str = "") -> None:
     """Run until a signal.
 
     Args:
         settings: parsed configuration.
         engine_command: how an engine process is started.
+        proxy: URL of the HTTP proxy that leads to WhatsApp; empty = there is none.
 
     Raises:
         ConfigError: before anything was started or changed.
@@ -92,6 +93,7 @@ async def serve(settings: Settings, engine_command: Sequence[str]) -> None:
                     session_dir=settings.session_dir,
                     accounts_per_engine=settings.accounts_per_engine,
                     memory_max_bytes=settings.engine_memory_mb << 20,
+                    proxy=proxy,
                 )
             )
             storage = Storage(settings.supabase_url, settings.service_key)

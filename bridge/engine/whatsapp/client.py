@@ -23,6 +23,7 @@ from typing import Any, ClassVar, Protocol
 
 import pylibmagic  # noqa: F401 - puts libmagic where neonize's import finds it
 from neonize._binder import (
+    ProxySettings,
     func_callback_bytes,
     func_callback_bytes2,
     func_string,
@@ -146,12 +147,13 @@ def parse_history(data: bytes) -> Any:
 class Client:
     """One entry in neonize's maps."""
 
-    def __init__(self, database: str, listener: Listener) -> None:
+    def __init__(self, database: str, listener: Listener, *, proxy: str = "") -> None:
         self._database = _DATABASE.format(path=database).encode()
         self._name = uuid.uuid4().hex.encode()
         self._client = NewClient(database, uuid=self._name.decode())
         self._client._stop_finalizer.detach()  # noqa: SLF001 - it would call Stop outside the gate
         self._callbacks = _Callbacks(listener)
+        self._proxy = ProxySettings(proxy)._to_c_struct() if proxy else None  # noqa: SLF001
 
     def run(self, device_name: str) -> str:
         """Connect, and hand over events until the client is stopped. Blocks.
@@ -175,7 +177,7 @@ class Client:
             len(props),
             b"",
             0,
-            None,
+            ctypes.byref(self._proxy) if self._proxy is not None else None,
         )
         return error.decode("utf-8", "replace")
 

@@ -84,6 +84,10 @@ class Shop:
             deadline_s=deadline_s,
         )
 
+    def set(self, **settings: Any) -> None:
+        path = f"/rest/v1/integration_accounts?id=eq.{self.account}"
+        self.http.patch(path, json={"settings": settings}).raise_for_status()
+
     def link(self) -> None:
         self.command("connect", {"method": "qr"})
         qr = eventually(lambda: self.face()["last_qr"], deadline_s=20)

@@ -16,6 +16,9 @@ pytestmark = pytest.mark.timeout(150)
 SENDS = 30
 
 
+IN_BURST = 60
+
+
 def received(shop: Shop) -> Counter[str]:
     inbox = shop.simulator.inbox(shop.customer)
     return Counter(m["text"] for m in inbox if (m.get("text") or "").startswith("burst"))
@@ -69,3 +72,44 @@ def test_a_receipt_settles_a_send_that_was_cut_off_from_its_answer(
     [message] = shop.rows("messages", id=row["message_id"])
     assert message["whatsapp_message_id"] == row["result"]["whatsapp_message_id"]
     assert message["status"] == "delivered"
+
+
+@pytest.mark.parametrize("victims", ["engine", "both"])
+def test_in_strict_mode_a_kill_loses_nothing_and_leaves_nothing_unclear(
+    service: BridgeProcess, shop: Shop, victims: str
+) -> None:
+    shop.set(durability="strict")
+    shop.link()
+    commands = {number: shop.send(f"burst {number}") for number in range(SENDS)}
+    eventually(lambda: received(shop).total() >= 5, deadline_s=30)
+    incoming = [f"in {number}" for number in range(IN_BURST)]
+    for text in incoming[:-1]:
+        shop.receive(text)
+    assert list(service.disk.rglob("checkpoint"))
+    assert service.process is not None
+    engines = psutil.Process(service.process.pid).children()
+    for engine in engines:
+        engine.kill()
+    if victims == "both":
+        service.process.kill()
+        service.process.wait()
+        service.start()
+    shop.receive(incoming[-1])
+
+    statuses = {
+        number: shop.ended(command, deadline_s=90)["status"] for number, command in commands.items()
+    }
+    eventually(lambda: set(incoming) <= set(shop.texts()), deadline_s=60)
+    texts = Counter(text for text in shop.texts() if text.startswith("in "))
+    assert texts == Counter(incoming)
+    arrived = received(shop)
+    assert max(arrived.values()) == 1
+    unclear = {number for number, status in statuses.items() if status != "done"}
+    # with its parent the relay is gone that saw what left the engine
+    assert len(unclear) <= (victims == "both")
+    assert all(statuses[number] == "unknown" for number in unclear)
+    for number, status in statuses.items():
+        if status == "done":
+            assert arrived[f"burst {number}"] == 1
+    codes = {row["code"] for row in shop.rows("whatsapp_baileys_events")}
+    assert not codes & {"strict_rescued", "strict_unavailable"}

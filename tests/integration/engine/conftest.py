@@ -42,6 +42,7 @@ def place(simulator: Simulator, tmp_path: Path) -> Place:
             command=[sys.executable, "-m", "bridge.sandbox.engine", str(trust)],
             state_dir=tmp_path / "state",
             session_dir=tmp_path / "sessions",
+            proxy=simulator.info.proxy_url,
         )
     )
 

@@ -173,8 +173,11 @@ async def opened(
     image: Any = None,
     pairing: PairByQr | PairByCode | None = None,
     confirming: bool = True,
+    strict: bool = False,
 ) -> AsyncIterator[Driven]:
-    session = await host.open(account, LeaseEpoch(epoch), vault=vault, image=image, pairing=pairing)
+    session = await host.open(
+        account, LeaseEpoch(epoch), vault=vault, image=image, pairing=pairing, strict=strict
+    )
     async with driven(session, confirming=confirming) as drive:
         yield drive
 
@@ -188,9 +191,12 @@ async def linked(
     phone: str,
     *,
     confirming: bool = True,
+    strict: bool = False,
 ) -> AsyncIterator[Driven]:
     """A session that was just linked by QR and is connected."""
-    async with opened(host, account, vault, pairing=PairByQr(), confirming=confirming) as drive:
+    async with opened(
+        host, account, vault, pairing=PairByQr(), confirming=confirming, strict=strict
+    ) as drive:
         qr = await drive.signal(ev.QrShown)
         await call(phones.scan, phone, qr.text)
         await drive.signal(ev.Connected)

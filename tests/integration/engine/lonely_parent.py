@@ -12,11 +12,12 @@ from bridge.vault import Vault
 
 
 async def main(*arguments: str) -> None:
-    state, sessions, trust, account = arguments
+    state, sessions, trust, account, durability, proxy = arguments
     settings = EngineSettings(
         command=[sys.executable, "-m", "bridge.sandbox.engine", trust],
         state_dir=Path(state),
         session_dir=Path(sessions),
+        proxy=proxy,
     )
     async with EngineHost(settings) as host:
         session = await host.open(
@@ -25,6 +26,7 @@ async def main(*arguments: str) -> None:
             vault=Vault.from_secret("a secret for engine tests"),
             image=None,
             pairing=PairByQr(),
+            strict=durability == "strict",
         )
         async for signal in session.signals:
             if isinstance(signal, QrShown):
@@ -37,4 +39,4 @@ async def main(*arguments: str) -> None:
                 print(delivery.position, flush=True)
 
 
-anyio.run(main, *sys.argv[1:5])
+anyio.run(main, *sys.argv[1:7])

@@ -118,13 +118,15 @@ async def test_a_hung_engine_is_killed(place, phones, vault, account, owner):
             await drive.signal(ev.Connected)
 
 
-def _run_parent(place, account) -> subprocess.Popen[bytes]:
+def _run_parent(place, account, durability="standard") -> subprocess.Popen[bytes]:
     settings = place.settings
     arguments = [
         str(settings.state_dir),
         str(settings.session_dir),
         settings.command[-1],
         account,
+        durability,
+        settings.proxy,
     ]
     script = Path(__file__).with_name("lonely_parent.py")
     return subprocess.Popen([sys.executable, str(script), *arguments], stdout=subprocess.PIPE)

@@ -20,6 +20,7 @@ from bridge.accounts.ledger import SendLedger
 from bridge.accounts.saver import PURPOSE
 from bridge.accounts.session import Surroundings
 from bridge.accounts.supervisor import Supervisor
+from bridge.engine.checkpoint import CheckpointUnusable
 from bridge.engine.host import EngineDied, LocalState, PairByQr, UseLocal
 from bridge.engine.quarantine import EngineKeepsDying
 from bridge.engine.replica import encode_base
@@ -108,6 +109,7 @@ class FakeHost:
         self.faults: list[Exception] = []
         self.local: LocalState | None = None
         self.intact = True
+        self.strict: list[bool] = []
         self.more = anyio.Event()
 
     async def open(
@@ -119,10 +121,12 @@ class FakeHost:
         image: bytes | UseLocal | None,
         pairing: object = None,
         history_days: int = 14,
+        strict: bool = False,
     ) -> FakeSession:
         if self.faults:
             raise self.faults.pop(0)
         self.opened.append((type(image).__name__, pairing))
+        self.strict.append(strict)
         self.sessions.append(FakeSession())
         self.more.set()
         return self.sessions[-1]
@@ -296,6 +300,24 @@ async def test_a_damaged_file_on_this_disk_is_not_used_and_the_operator_is_told(
         await world.host.session(0)
     assert world.host.opened == [("bytes", None)]
     assert world.rpc.reported == [("error", "session_file_damaged")]
+
+
+async def test_when_the_checkpoint_on_this_disk_is_damaged_the_saved_state_is_used() -> None:
+    world = World(linked=True, desired=Desired.RUNNING)
+    world.host.local = LocalState(LeaseEpoch(4))
+    world.host.faults = [CheckpointUnusable("It is damaged.")]
+    async with world.running():
+        await world.host.session(0)
+    assert world.host.opened == [("bytes", None)]
+
+
+@pytest.mark.parametrize(("durability", "strict"), [("strict", True), ("standard", False)])
+async def test_durability_is_what_the_account_says(durability: str, strict: bool) -> None:
+    world = World(linked=True, desired=Desired.RUNNING)
+    world.lease = msgspec.structs.replace(world.lease, settings={"durability": durability})
+    async with world.running():
+        await world.host.session(0)
+    assert world.host.strict == [strict]
 
 
 async def test_connect_answers_when_the_qr_is_out_and_the_row_has_it() -> None:
