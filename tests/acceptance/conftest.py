@@ -165,12 +165,14 @@ class Linked:
         assert got["text"] == text
 
 
-async def link(frontend: Frontend, simulator: Simulator, *, within_s: float = 20) -> Linked:
+async def link(
+    frontend: Frontend, simulator: Simulator, *, within_s: float = 20, **settings: Any
+) -> Linked:
     """Insert an account, connect it by QR, let a new phone scan, wait for `connected`."""
     number, customer = fresh_number(), fresh_number()
     simulator.add_phone(number, "Shop")
     simulator.add_phone(customer, "Maria")
-    account = await frontend.insert_account()
+    account = await frontend.insert_account(**settings)
     await frontend.insert_command(account, "connect", {"method": "qr"})
     row = await until(
         lambda: frontend.row("integration_accounts", id=account),

@@ -1,0 +1,72 @@
+"""`make test-faults`: every fault, from a seed, and one table at the end."""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+import tempfile
+from pathlib import Path
+
+import anyio
+
+from tests.faults.injector import FAULTS
+from tests.faults.plan import Fault, schedule
+from tests.faults.report import Outcome, problems, table
+from tests.faults.run import run_plan
+from tests.faults.world import Size, running_world
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().getrandbits(31))
+    parser.add_argument("--rounds", type=int, default=1, help="every fault so often")
+    parser.add_argument("--only", action="append", help="faults whose name contains this")
+    parser.add_argument("--short", action="store_true", help="those of `make test`")
+    parser.add_argument("--list", action="store_true", help="name the faults, and end")
+    parser.add_argument("--accounts", type=int, default=3, help="at most 5")
+    parser.add_argument("--lease", type=int, default=5, help="WABRIDGE_LEASE_SECONDS")
+    parser.add_argument("--pace", type=float, default=0.5, help="seconds between texts, on average")
+    parser.add_argument("--durability", choices=["standard", "strict"], default="standard")
+    arguments = parser.parse_args()
+    faults = chosen(arguments.only or [], short=arguments.short)
+    if arguments.list or not faults:
+        print("\n".join(fault.name for fault in FAULTS))
+        return 0 if arguments.list else 2
+    size = Size(
+        accounts=arguments.accounts,
+        lease_s=arguments.lease,
+        pace_s=arguments.pace,
+        durability=arguments.durability,
+    )
+    say(f"seed {arguments.seed}")
+    outcomes = anyio.run(_run, faults, arguments.seed, arguments.rounds, size)
+    print(table(outcomes))
+    found = problems(outcomes, strict=size.durability == "strict")
+    for sentence in found:
+        print(sentence)
+    print(f"seed {arguments.seed}: " + ("the guarantees held" if not found else "NOT as promised"))
+    return 1 if found else 0
+
+
+def chosen(only: list[str], *, short: bool) -> list[Fault]:
+    return [
+        fault
+        for fault in FAULTS
+        if (fault.short or not short) and (not only or any(part in fault.name for part in only))
+    ]
+
+
+async def _run(faults: list[Fault], seed: int, rounds: int, size: Size) -> list[Outcome]:
+    with tempfile.TemporaryDirectory(prefix="wabridge-faults-") as scratch:
+        async with running_world(Path(scratch), size) as world:
+            say("linked; texts flow")
+            return await run_plan(world, schedule(faults, seed=seed, rounds=rounds), say)
+
+
+def say(sentence: str) -> None:
+    print(sentence, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
