@@ -17,6 +17,7 @@ from typing import Any
 
 import anyio
 import anyio.to_thread
+
 from bridge.sandbox import database, gateway, keys
 from bridge.sandbox.auth.accounts import Accounts
 from bridge.sandbox.auth.server import AuthServer

@@ -11,6 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import pairwise
 
 ENDED = {"done", "failed", "unknown", "cancelled", "expired"}
 
@@ -170,6 +171,6 @@ def _longest_gap(notes: Sequence[Note], first_at: Mapping[tuple[Way, str], float
     gaps = [
         later - sooner
         for times in map(sorted, moments.values())
-        for sooner, later in zip(times, times[1:], strict=False)
+        for sooner, later in pairwise(times)
     ]
     return max(gaps, default=0.0)

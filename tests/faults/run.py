@@ -21,7 +21,9 @@ QUIET_S = 6.0
 """Nothing more is expected when nothing has come for so long, where something may be lost."""
 
 
-async def run_plan(world: World, steps: Sequence[Step], say: Callable[[str], None]) -> list[Outcome]:
+async def run_plan(
+    world: World, steps: Sequence[Step], say: Callable[[str], None]
+) -> list[Outcome]:
     """One outcome a step. What was written early is judged again at the end: it may double late."""
     done: list[tuple[Step, float, str, str]] = []
     for step in steps:
