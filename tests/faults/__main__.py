@@ -11,7 +11,7 @@ from pathlib import Path
 import anyio
 
 from tests.faults.injector import FAULTS
-from tests.faults.plan import Fault, schedule
+from tests.faults.plan import Fault, Step, schedule
 from tests.faults.report import Outcome, problems, table
 from tests.faults.run import run_plan
 from tests.faults.world import Size, running_world
@@ -28,6 +28,7 @@ def main() -> int:
     parser.add_argument("--lease", type=int, default=5, help="WABRIDGE_LEASE_SECONDS")
     parser.add_argument("--pace", type=float, default=0.5, help="seconds between texts, on average")
     parser.add_argument("--durability", choices=["standard", "strict"], default="standard")
+    parser.add_argument("--keep", type=Path, help="a new directory for logs and data, kept")
     arguments = parser.parse_args()
     faults = chosen(arguments.only or [], short=arguments.short)
     if arguments.list or not faults:
@@ -40,7 +41,11 @@ def main() -> int:
         durability=arguments.durability,
     )
     say(f"seed {arguments.seed}")
-    outcomes = anyio.run(_run, faults, arguments.seed, arguments.rounds, size)
+    steps = schedule(faults, seed=arguments.seed, rounds=arguments.rounds)
+    with tempfile.TemporaryDirectory(prefix="wabridge-faults-") as scratch:
+        if arguments.keep:
+            arguments.keep.mkdir(parents=True)
+        outcomes = anyio.run(_run, steps, size, arguments.keep or Path(scratch))
     print(table(outcomes))
     found = problems(outcomes, strict=size.durability == "strict")
     for sentence in found:
@@ -57,11 +62,10 @@ def chosen(only: list[str], *, short: bool) -> list[Fault]:
     ]
 
 
-async def _run(faults: list[Fault], seed: int, rounds: int, size: Size) -> list[Outcome]:
-    with tempfile.TemporaryDirectory(prefix="wabridge-faults-") as scratch:
-        async with running_world(Path(scratch), size) as world:
-            say("linked; texts flow")
-            return await run_plan(world, schedule(faults, seed=seed, rounds=rounds), say)
+async def _run(steps: list[Step], size: Size, scratch: Path) -> list[Outcome]:
+    async with running_world(scratch, size) as world:
+        say("linked; texts flow")
+        return await run_plan(world, steps, say)
 
 
 def say(sentence: str) -> None:

@@ -52,10 +52,11 @@ async def _run_step(world: World, step: Step) -> tuple[float, str, str]:
     recovered, problem = "not at all", ""
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(traffic.run, name="traffic")
-        await world.until_flowing()
-        await anyio.sleep(WARM_UP_S + dice.random())
         injected_at = time.time()
         try:
+            await world.until_flowing()
+            await anyio.sleep(WARM_UP_S + dice.random())
+            injected_at = time.time()
             recovered = await step.fault.inject(world, dice)
         except AssertionError as failed:
             problem = str(failed)

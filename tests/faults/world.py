@@ -188,6 +188,20 @@ class World:
 
         await self.until(flows, "messages flow both ways on every account")
 
+    async def until_recorded(self, *, before: float) -> None:
+        """Everything that customers wrote before that moment is a row."""
+        texts = [n.text for n in self.ledger.notes if n.way is Way.IN and n.written_at < before]
+
+        async def recorded() -> bool:
+            [row] = await self.rows(
+                "select count(distinct conteudo) from messages"
+                " where not from_me and conteudo = any(%s)",
+                texts,
+            )
+            return bool(row["count"] == len(texts))
+
+        await self.until(recorded, "what was written during the fault is recorded")
+
     async def until_held_by(self, owner: str, accounts: list[str] | None = None) -> None:
         async def held() -> bool:
             owners = await self.owners()
