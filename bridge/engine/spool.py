@@ -7,7 +7,7 @@ a torn tail, which is cut off on opening; anything else that does not open is re
 alone (`SpoolCorrupt`).
 
 Written with plain `write`: it survives the death of every process, not of the machine (see
-docs/architecture.md, standard mode).
+docs/faults.md, standard durability).
 
     segment  magic "WBSPOOL1" · length of key id · key id
     record   size u32 · CRC-32 of (size, position) u32 · nonce 12 · ciphertext and tag

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import random
 import sys
 import tempfile
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import anyio
 
+from tests.faults.bursts import measure
 from tests.faults.injector import FAULTS
 from tests.faults.plan import Fault, Step, schedule
 from tests.faults.report import Outcome, problems, table
@@ -28,6 +30,7 @@ def main() -> int:
     parser.add_argument("--lease", type=int, default=5, help="WABRIDGE_LEASE_SECONDS")
     parser.add_argument("--pace", type=float, default=0.5, help="seconds between texts, on average")
     parser.add_argument("--durability", choices=["standard", "strict"], default="standard")
+    parser.add_argument("--burst-kills", type=int, default=0, help="measure the loss of so many")
     parser.add_argument("--keep", type=Path, help="a new directory for logs and data, kept")
     arguments = parser.parse_args()
     faults = chosen(arguments.only or [], short=arguments.short)
@@ -42,10 +45,15 @@ def main() -> int:
     )
     say(f"seed {arguments.seed}")
     steps = schedule(faults, seed=arguments.seed, rounds=arguments.rounds)
+    kills, seed = arguments.burst_kills, arguments.seed
     with tempfile.TemporaryDirectory(prefix="wabridge-faults-") as scratch:
         if arguments.keep:
             arguments.keep.mkdir(parents=True)
-        outcomes = anyio.run(_run, steps, size, arguments.keep or Path(scratch))
+        directory = arguments.keep or Path(scratch)
+        if kills:
+            outcomes = anyio.run(_burst_kills, kills, seed, size, directory)
+        else:
+            outcomes = anyio.run(_run, steps, size, directory)
     print(table(outcomes))
     found = problems(outcomes, strict=size.durability == "strict")
     for sentence in found:
@@ -66,6 +74,13 @@ async def _run(steps: list[Step], size: Size, scratch: Path) -> list[Outcome]:
     async with running_world(scratch, size) as world:
         say("linked; texts flow")
         return await run_plan(world, steps, say)
+
+
+async def _burst_kills(kills: int, seed: int, size: Size, scratch: Path) -> list[Outcome]:
+    async with running_world(scratch, size) as world:
+        outcomes, summary = await measure(world, kills=kills, seed=seed, say=say)
+        print(json.dumps(summary))
+        return outcomes
 
 
 def say(sentence: str) -> None:

@@ -62,11 +62,11 @@ async def _run_step(world: World, step: Step) -> tuple[float, str, str]:
             problem = str(failed)
         await anyio.sleep(COOL_DOWN_S)
         traffic.stop()
-    await _until_ended(world, step)
+    await until_ended(world, step)
     return injected_at, recovered, problem
 
 
-async def _until_ended(world: World, step: Step) -> None:
+async def until_ended(world: World, step: Step) -> None:
     """Until every text has arrived or has been told of; bounded, because one may be lost."""
     patience_s = QUIET_S if step.fault.may_lose else PATIENCE_S
     left, changed_at = -1, time.monotonic()
