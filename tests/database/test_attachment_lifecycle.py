@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
+    initialize,
     invariant,
     precondition,
     rule,
@@ -25,8 +26,8 @@ from tests.database.test_attachments import claim, finish, keep, photo
 
 CUSTOMER = "5511987654321"
 WALK = settings(
-    max_examples=15,
-    stateful_step_count=25,
+    max_examples=20,
+    stateful_step_count=40,
     deadline=None,
     suppress_health_check=list(HealthCheck),
 )
@@ -78,6 +79,11 @@ class Files(RuleBasedStateMachine):
         self.rows: dict[uuid.UUID, str] = {}
 
     # ------------------------------------------------------------------ files come to be
+
+    @initialize()
+    def begin_with_some(self) -> None:
+        for _ in range(3):
+            self.receive(has_source=True, times_told=1)
 
     @rule(has_source=st.booleans(), times_told=st.integers(1, 2))
     def receive(self, has_source: bool, times_told: int) -> None:
@@ -186,7 +192,7 @@ class Files(RuleBasedStateMachine):
         for known in self.model.values():
             known.answer_lost = known.claimed is not None
 
-    @rule(connected=st.booleans())
+    @rule(connected=st.sampled_from([True, True, False]))
     def connection(self, connected: bool) -> None:
         self.bridge.update(self.account, status="connected" if connected else "connecting")
         self.connected = connected
@@ -227,6 +233,9 @@ class Files(RuleBasedStateMachine):
                 assert (row["attempts"], row["is_open"]) == (known.attempts, known.is_open)
             else:
                 assert now in ("stored", "expired")
+
+
+pytestmark = pytest.mark.timeout(240)
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ def main() -> int:
     parser.add_argument("--list", action="store_true", help="name the faults, and end")
     parser.add_argument("--accounts", type=int, default=3, help="at most 5")
     parser.add_argument("--lease", type=int, default=5, help="WABRIDGE_LEASE_SECONDS")
-    parser.add_argument("--pace", type=float, default=0.5, help="seconds between texts, on average")
+    parser.add_argument("--pace", type=float, default=0.8, help="seconds between texts, on average")
     parser.add_argument("--durability", choices=["standard", "strict"], default="standard")
     parser.add_argument("--burst-kills", type=int, default=0, help="measure the loss of so many")
     parser.add_argument("--keep", type=Path, help="a new directory for logs and data, kept")

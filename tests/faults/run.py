@@ -30,9 +30,12 @@ async def run_plan(
         began = time.monotonic()
         injected_at, recovered, problem = await _run_step(world, step)
         done.append((step, injected_at, recovered, problem))
+        verdict = world.ledger.judge(step.number, await world.evidence(), injected_at)
         say(
-            f"{step.number + 1}/{len(steps)} {step.fault.name}: "
-            f"{problem or recovered} ({time.monotonic() - began:.0f} s)"
+            f"{step.number + 1}/{len(steps)} {step.fault.name}: {problem or recovered}; "
+            f"{verdict.written} written, {len(verdict.lost)} lost, {len(verdict.doubled)} doubled, "
+            f"{len(verdict.misplaced)} in wrong order, {len(verdict.unknown)} unknown "
+            f"({time.monotonic() - began:.0f} s)"
         )
     evidence = await world.evidence()
     return [

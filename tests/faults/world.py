@@ -53,7 +53,7 @@ class Size:
     accounts: int = 3
     customers: int = 2
     lease_s: int = 5
-    pace_s: float = 0.5
+    pace_s: float = 0.8
     durability: str = "standard"
 
 
@@ -122,6 +122,15 @@ class World:
             " lease_expires_at > clock_timestamp() as valid from whatsapp_baileys_sessions"
         )
         return {row["id"]: row["owner"] if row["valid"] else None for row in found}
+
+    async def ended_texts(self) -> set[str]:
+        """Texts that are recorded, or whose command is final."""
+        rows = await self.rows(
+            "select conteudo as text from messages where not from_me and conteudo is not null"
+            " union all select payload ->> 'text' from commands"
+            " where type = 'send' and status not in ('pending', 'running')"
+        )
+        return {row["text"] for row in rows}
 
     async def evidence(self) -> Evidence:
         """What can be found of everything that was written."""
