@@ -186,7 +186,7 @@ class _Reader:
         try:
             return parse(text)
         except ValueError as error:
-            raise ConfigError(f"{name} {error}.") from None
+            raise ConfigError(f"{name} {error}. See .env.example.") from None
 
 
 def _parse_dotenv(text: str) -> dict[str, str]:

@@ -52,7 +52,7 @@ async def examine(variables: Mapping[str, str]) -> AsyncIterator[Finding]:
         settings = read_settings(variables)
         vault = Vault.from_secret(settings.auth_secret)
     except ConfigError as fault:
-        yield Finding(False, "configuration", f"{fault.sentence} See .env.example.")
+        yield Finding(False, "configuration", fault.sentence)
         return
     given = sum(1 for variable in VARIABLES if variables.get(variable.name))
     yield Finding(True, f"configuration: {given} variables set, the others have defaults")

@@ -45,7 +45,8 @@ begin
       and class.relname in (
         'workspaces', 'workspace_members', 'integration_accounts', 'whatsapp_baileys_sessions',
         'whatsapp_baileys_auth_deltas', 'leads', 'conversations', 'commands', 'messages',
-        'attachments', 'message_receipts', 'whatsapp_baileys_events', 'bridge_workers'
+        'attachments', 'message_receipts', 'message_reactions', 'poll_votes', 'whatsapp_baileys_events',
+        'bridge_workers'
       )
     union
     select 'function public.' || function.proname
@@ -59,7 +60,9 @@ begin
         'bridge_settle_commands', 'bridge_update_account', 'bridge_load_session',
         'bridge_save_session', 'bridge_save_session_delta', 'bridge_destroy_session',
         'bridge_report', 'bridge_running_commands', 'bridge_check', 'bridge_list_accounts', 'bridge_record_events',
-        'bridge_unread_messages'
+        'bridge_unread_messages', 'bridge_claim_attachments', 'bridge_find_stored_file', 'bridge_finish_attachment',
+        'bridge_attach_to_send', 'bridge_command_context', 'bridge_record_history',
+        'bridge_begin_history', 'bridge_history_state', 'bridge_finish_history'
       )
     union
     select 'schema whatsapp_private'

@@ -64,8 +64,10 @@ comment on column public.integration_accounts.last_qr is 'The QR code to scan, a
 comment on column public.integration_accounts.qr_expires_at is 'Until when last_qr can be scanned.';
 comment on column public.integration_accounts.pairing_code is 'The code to type on the phone, when connecting by code.';
 comment on column public.integration_accounts.sync_status is 'History synchronisation: idle, running, done or error.';
-comment on column public.integration_accounts.sync_progress is 'History synchronisation in percent.';
-comment on column public.integration_accounts.sync_error is 'Why history synchronisation failed, as one sentence.';
+comment on column public.integration_accounts.sync_progress is
+  'History synchronisation in percent; begins anew only when a phone is linked.';
+comment on column public.integration_accounts.sync_error is
+  'What of the history is missing, or why it failed, as one sentence.';
 comment on column public.integration_accounts.last_connected_at is 'When it was last logged in to WhatsApp.';
 comment on column public.integration_accounts.last_seen_at is 'When WhatsApp was last heard from.';
 comment on column public.integration_accounts.phone_last_seen_at is 'When the phone itself was last online; after about 14 days without it, WhatsApp unlinks.';
@@ -75,7 +77,9 @@ comment on column public.integration_accounts.settings is
   'default_country_code: prefix of phone numbers without one (default "55"). '
   'durability: "standard" (default) or "strict". messages_per_minute, 1 to 600 (default 20), '
   'messages_per_day, 1 to 100000 (default 1000), new_chats_per_day, 0 to 10000 (default 50): the pace of sending, '
-  'validated here and not applied yet.';
+  'validated here and not applied yet. receive_status_updates, receive_newsletters: whether posts of people''s '
+  'status and of channels become conversations (default false). media_limits: the largest files, in bytes, as image_bytes (default 16777216), '
+  'video_bytes (104857600), audio_bytes (16777216), document_bytes (104857600), sticker_bytes (1048576).';
 comment on column public.integration_accounts.created_by is
   'The user who inserted it; counts towards the limit of accounts per user.';
 comment on column public.integration_accounts.created_at is 'When the row was inserted.';
@@ -86,7 +90,8 @@ language sql immutable
 set search_path = ''
 as $$
   select '{"history_days": 14, "default_country_code": "55", "durability": "standard",
-    "messages_per_minute": 20, "messages_per_day": 1000, "new_chats_per_day": 50}'::jsonb || p_settings
+    "messages_per_minute": 20, "messages_per_day": 1000, "new_chats_per_day": 50,
+    "receive_status_updates": false, "receive_newsletters": false}'::jsonb || p_settings
 $$;
 comment on function whatsapp_private.settings_with_defaults(jsonb) is
   'The settings of an account as they apply: what is given, and defaults for the rest.';
@@ -105,6 +110,30 @@ as $$
 $$;
 comment on function whatsapp_private.is_whole_number_between(jsonb, integer, integer) is
   'Whether a JSON value is a whole number in this range; never an error.';
+
+create function whatsapp_private.media_limits_problem(p_limits jsonb) returns text
+language sql immutable
+set search_path = ''
+as $$
+  select case
+    when jsonb_typeof(p_limits) <> 'object' then 'settings.media_limits must be a JSON object.'
+    else (
+      select min(
+        case
+          when limits.key not in ('image_bytes', 'video_bytes', 'audio_bytes', 'document_bytes', 'sticker_bytes')
+          then 'settings.media_limits has a key that is not known: ' || quote_literal(left(limits.key, 40)) || '.'
+          when jsonb_typeof(limits.value) <> 'number'
+            or (limits.value #>> '{}')::numeric <> trunc((limits.value #>> '{}')::numeric)
+            or (limits.value #>> '{}')::numeric not between 1 and 2147483647
+          then 'settings.media_limits.' || limits.key || ' must be a whole number from 1 to 2147483647.'
+        end
+      )
+      from jsonb_each(p_limits) as limits
+    )
+  end
+$$;
+comment on function whatsapp_private.media_limits_problem(jsonb) is
+  'What is wrong with the limits of files in an account''s settings, in one sentence; null if nothing is.';
 
 create function whatsapp_private.account_settings_problem(p_settings jsonb) returns text
 language sql immutable
@@ -133,6 +162,13 @@ as $$
           when 'new_chats_per_day' then case
             when not whatsapp_private.is_whole_number_between(setting.value, 0, 10000)
             then 'settings.new_chats_per_day must be a whole number from 0 to 10000.' end
+          when 'receive_status_updates' then case
+            when jsonb_typeof(setting.value) <> 'boolean'
+            then 'settings.receive_status_updates must be true or false.' end
+          when 'receive_newsletters' then case
+            when jsonb_typeof(setting.value) <> 'boolean'
+            then 'settings.receive_newsletters must be true or false.' end
+          when 'media_limits' then whatsapp_private.media_limits_problem(setting.value)
           else 'settings has a key that is not known: ' || quote_literal(left(setting.key, 40)) || '.'
         end
       )

@@ -40,7 +40,8 @@ comment on column public.conversations.chat_jid is 'Address of the chat: phone J
 comment on column public.conversations.kind is 'direct, group, newsletter, broadcast or status.';
 comment on column public.conversations.nome is 'Name of the person or subject of the group, as far as known.';
 comment on column public.conversations.avatar_url is 'Picture, if it was fetched.';
-comment on column public.conversations.ultima_mensagem is 'Beginning of the latest message, or its kind in brackets.';
+comment on column public.conversations.ultima_mensagem is
+  'Beginning of the latest message: its text, or a sign of its kind (📷 🎬 🎤 📄 🏷️ 📍 👤 📊 📞) with the caption; 🚫 if it was deleted.';
 comment on column public.conversations.ultima_mensagem_em is 'When the latest message was sent.';
 comment on column public.conversations.nao_lidas is 'How many incoming messages nobody read yet.';
 comment on column public.conversations.status is

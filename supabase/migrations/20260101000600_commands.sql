@@ -22,6 +22,7 @@ create table public.commands (
   conversation_id uuid references public.conversations (id) on delete set null,
   chat_jid text,
   message_id uuid,
+  target_message_id uuid,
   lease_epoch bigint,
   created_by uuid default auth.uid() references auth.users (id) on delete set null,
   created_at timestamptz not null default clock_timestamp(),
@@ -50,6 +51,7 @@ create index commands_overdue on public.commands (expires_at)
   where status = 'pending' and expires_at is not null;
 create index commands_latest_first on public.commands (workspace_id, created_at desc);
 create index commands_by_conversation on public.commands (conversation_id);
+create index commands_by_target on public.commands (target_message_id) where target_message_id is not null;
 create index commands_by_creator on public.commands (created_by) where created_by is not null;
 
 comment on table public.commands is
@@ -58,11 +60,13 @@ comment on column public.commands.id is 'Identifier; may be given, so that a cli
 comment on column public.commands.workspace_id is 'The workspace of the account; filled in.';
 comment on column public.commands.integration_account_id is 'The account that shall do it.';
 comment on column public.commands.type is
-  'connect, disconnect, logout, send or mark_read. Others are refused in this version.';
+  'connect, disconnect, logout, send, edit, revoke, react, mark_read, typing, check_numbers, sync_history, '
+  'refresh_profile, group_create, group_update, group_participants, group_invite, group_leave, set_profile, block, '
+  'unblock or reject_call.';
 comment on column public.commands.payload is
-  'By type. connect: {"method": "qr"} or {"method": "code", "phone"}. disconnect, logout: {}. '
-  'send: {"to", "type": "text", "text"}; to is a phone number, a JID, a lead id or a conversation id. '
-  'mark_read: {"conversation_id", "until_message_id"?}.';
+  'By type; docs/commands.md lists all. connect: {"method": "qr"} or {"method": "code", "phone"}. '
+  'send: {"to", "type": "text", "text"} and other kinds; to is a phone number, a JID, a lead id or a conversation id. '
+  'Numbers and lead ids in mentions, participants and contacts are replaced by JIDs or digits.';
 comment on column public.commands.status is
   'pending → running → done, failed or unknown (it is not known whether WhatsApp got it; it is not repeated). '
   'A pending one may become cancelled (by its author) or expired.';
@@ -74,13 +78,15 @@ comment on column public.commands.expires_at is
   'Not begun after this time; then it expires. Default: 24 hours after run_at.';
 comment on column public.commands.attempts is 'How often it was begun.';
 comment on column public.commands.result is
-  'send: {"message_id", "whatsapp_message_id", "timestamp"}. connect: {"status"}.';
+  'By type. send, edit, revoke, react: {"message_id", "whatsapp_message_id", "timestamp"}. connect: {"status"}.';
 comment on column public.commands.error_code is 'Why it failed, as a stable code.';
 comment on column public.commands.error_message is 'Why it failed, as one sentence for a person.';
 comment on column public.commands.conversation_id is
   'The conversation it belongs to; filled in. Commands of one conversation run in order.';
 comment on column public.commands.chat_jid is 'Address of that conversation; filled in.';
 comment on column public.commands.message_id is 'send: the message row, made at once; filled in.';
+comment on column public.commands.target_message_id is
+  'edit, revoke, react, reject_call: the message it is about; send: the message it answers. Filled in.';
 comment on column public.commands.lease_epoch is 'Lease under which it was claimed last; fencing of the bridge.';
 comment on column public.commands.created_by is 'The user who inserted it; filled in.';
 comment on column public.commands.created_at is 'When it was inserted; orders commands of equal priority.';

@@ -23,6 +23,8 @@ create table public.messages (
   mentions text[] not null default '{}',
   payload jsonb not null default '{}'
     constraint messages_payload_is_an_object check (jsonb_typeof(payload) = 'object'),
+  pending_changes jsonb not null default '{}'
+    constraint messages_pending_changes_are_an_object check (jsonb_typeof(pending_changes) = 'object'),
   status text not null
     constraint messages_status_is_known check (
       status in ('pending', 'sent', 'delivered', 'read', 'played', 'failed')
@@ -68,6 +70,9 @@ comment on column public.messages.quoted_message_id is 'WhatsApp id of the messa
 comment on column public.messages.mentions is 'JIDs mentioned in the text.';
 comment on column public.messages.payload is
   'What is particular to its kind. {"placeholder": true}: it could not be decrypted yet and may be filled later.';
+comment on column public.messages.pending_changes is
+  'What was asked for and WhatsApp has not taken yet: {"edit": {"command_id", "text"}, "revoke": {"command_id"}, '
+  '"react": {"command_id", "emoji"}}. A key goes when its command is done, failed or cancelled.';
 comment on column public.messages.status is
   'Own: pending, sent, delivered, read, played or failed; it only rises. Incoming: delivered.';
 comment on column public.messages.error_code is 'Why it failed, as a stable code.';
@@ -76,7 +81,7 @@ comment on column public.messages.revoked_at is 'When it was deleted for everyon
 comment on column public.messages.sent_at is 'When it was sent; orders a conversation.';
 comment on column public.messages.command_id is 'The command that sent it, if one did.';
 comment on column public.messages.seq is
-  'Number within the account, given in commit order: whoever has seen n and asks for seq > n misses no row. A placeholder gets a new one when it is filled.';
+  'Number within the account, given in commit order: whoever has seen n and asks for seq > n misses no row. A message that is filled, edited, revoked or voted on gets a new one.';
 comment on column public.messages.created_at is 'When the row was inserted.';
 
 alter table public.commands

@@ -30,18 +30,21 @@ comment on column public.attachments.workspace_id is 'The workspace.';
 comment on column public.attachments.message_id is 'The message.';
 comment on column public.attachments.bucket is 'Storage bucket, whatsapp-media.';
 comment on column public.attachments.path is 'workspace/account/conversation/message/file in the bucket; null until it is stored.';
-comment on column public.attachments.mime_type is 'MIME type that the sender gave.';
-comment on column public.attachments.file_name is 'File name that the sender gave.';
+comment on column public.attachments.mime_type is
+  'MIME type: the sender''s word where the content agrees with it, otherwise what the content is.';
+comment on column public.attachments.file_name is
+  'File name that the sender gave; what would deceive a reader is written as %XX.';
 comment on column public.attachments.size_bytes is 'Size in bytes.';
 comment on column public.attachments.sha256 is 'SHA-256 of the bytes, hexadecimal.';
 comment on column public.attachments.width is 'Width in pixels.';
 comment on column public.attachments.height is 'Height in pixels.';
 comment on column public.attachments.duration_s is 'Length in seconds.';
 comment on column public.attachments.waveform is 'Loudness of a voice note, 64 values from 0 to 100.';
-comment on column public.attachments.thumbnail is 'Small preview as a data URL.';
+comment on column public.attachments.thumbnail is 'Small preview as a data URL, JPEG or PNG.';
 comment on column public.attachments.status is
   'pending (being fetched), stored, failed (see error) or expired (WhatsApp no longer has it).';
-comment on column public.attachments.error is 'Why it failed, as one sentence.';
+comment on column public.attachments.error is
+  'Why it failed or expired, as one sentence; while it is pending, why it was not fetched yet.';
 comment on column public.attachments.created_at is 'When the row was inserted.';
 comment on column public.attachments.updated_at is 'When a column last changed.';
 

@@ -58,11 +58,16 @@ begin
     select ctid from whatsapp_private.early_receipts where created_at < oldest
     order by created_at limit 1000 for update skip locked
   ));
+  delete from whatsapp_private.early_changes
+  where id = any (array(
+    select id from whatsapp_private.early_changes where created_at < oldest
+    order by created_at limit 1000 for update skip locked
+  ));
   return deleted;
 end
 $$;
 comment on function public.whatsapp_prune_events() is
-  'Deletes up to 1,000 diagnostics older than limits.events_kept_days, and as many receipts that never found their message. Returns how many diagnostics went.';
+  'Deletes up to 1,000 diagnostics older than limits.events_kept_days, and as many receipts and changes that never found their message. Returns how many diagnostics went.';
 revoke all on function public.whatsapp_prune_events() from public, anon, authenticated, service_role;
 grant execute on function public.whatsapp_prune_events() to service_role;
 

@@ -1,5 +1,7 @@
 -- Media of messages, private: workspace/account/conversation/message/file.
-insert into storage.buckets (id, name, public) values ('whatsapp-media', 'whatsapp-media', false);
+-- Without a limit of its own a bucket has 50 MB in some installations. A project's limit, if lower, holds.
+insert into storage.buckets (id, name, public, file_size_limit)
+values ('whatsapp-media', 'whatsapp-media', false, 2147483648);
 
 create policy "members read whatsapp media of their workspaces" on storage.objects
   for select to authenticated

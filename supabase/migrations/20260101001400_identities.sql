@@ -31,6 +31,8 @@ $$;
 comment on function whatsapp_private.rank_of_message_status(text) is
   'Orders what a message goes through; pending and failed are lowest, so that evidence wins over both.';
 
+-- Whoever reacted, voted or edited is one person, too, when two leads turn out to be one.
+
 create function whatsapp_private.absorb_message(p_keep uuid, p_drop uuid) returns void
 language plpgsql
 set search_path = ''
@@ -45,6 +47,18 @@ begin
     delivered_at = least(receipt.delivered_at, excluded.delivered_at),
     read_at = least(receipt.read_at, excluded.read_at),
     played_at = least(receipt.played_at, excluded.played_at);
+  perform whatsapp_private.keep_reaction(
+    p_keep, other.lead_id, other.sender_id, other.emoji, other.reacted_at
+  )
+  from public.message_reactions as other where other.message_id = p_drop;
+  perform whatsapp_private.keep_poll_vote(
+    p_keep, other.lead_id, other.sender_id, other.option_hashes, other.voted_at
+  )
+  from public.poll_votes as other where other.message_id = p_drop;
+  perform whatsapp_private.edit_message(p_keep, other.conteudo, other.mentions, other.edited_at)
+  from public.messages as other where other.id = p_drop and other.edited_at is not null;
+  perform whatsapp_private.revoke_message(p_keep, other.payload ->> 'revoked_by', other.revoked_at)
+  from public.messages as other where other.id = p_drop and other.revoked_at is not null;
   update public.attachments set message_id = p_keep where message_id = p_drop;
   update public.commands set message_id = p_keep where message_id = p_drop;
   update public.messages as kept
@@ -60,6 +74,7 @@ $$;
 comment on function whatsapp_private.absorb_message(uuid, uuid) is
   'Two rows turned out to be one message: the second gives what it has to the first and goes.';
 
+-- As in 20260101001400, and what a history told of the second conversation is known of the first.
 create function whatsapp_private.merge_conversations(p_keep uuid, p_drop uuid) returns void
 language plpgsql
 set search_path = ''
@@ -105,6 +120,12 @@ begin
     else p_keep
   end
   where command.conversation_id = p_drop;
+
+  insert into whatsapp_private.history_chats as kept (conversation_id, integration_account_id, more_on_phone)
+  select p_keep, told.integration_account_id, told.more_on_phone
+  from whatsapp_private.history_chats as told where told.conversation_id = p_drop
+  on conflict (conversation_id) do update
+  set more_on_phone = coalesce(kept.more_on_phone and excluded.more_on_phone, kept.more_on_phone, excluded.more_on_phone);
 
   delete from public.conversations where id = p_drop returning * into gone;
   update public.conversations as kept
@@ -157,6 +178,7 @@ set search_path = ''
 as $$
 declare
   pair record;
+  polls uuid[];
   gone public.leads;
 begin
   for pair in
@@ -198,6 +220,40 @@ begin
     and kept.type = other.type
     and kept.chat_jid = other.chat_jid;
   update whatsapp_private.early_receipts set reader_lead_id = p_keep where reader_lead_id = p_drop;
+
+  perform whatsapp_private.keep_reaction(
+    other.message_id, p_keep, other.sender_id, other.emoji, other.reacted_at
+  )
+  from public.message_reactions as other where other.lead_id = p_drop;
+  delete from public.message_reactions where lead_id = p_drop;
+  polls := array(select message_id from public.poll_votes where lead_id = p_drop);
+  perform whatsapp_private.keep_poll_vote(
+    other.message_id, p_keep, other.sender_id, other.option_hashes, other.voted_at
+  )
+  from public.poll_votes as other where other.lead_id = p_drop;
+  delete from public.poll_votes where lead_id = p_drop;
+  perform whatsapp_private.count_poll_votes(poll) from unnest(polls) as poll;
+
+  update whatsapp_private.early_changes set peer_lead_id = p_keep where peer_lead_id = p_drop;
+  delete from whatsapp_private.early_changes as other
+  using whatsapp_private.early_changes as kept
+  where other.sender_lead_id = p_drop
+    and kept.sender_lead_id = p_keep
+    and kept.integration_account_id = other.integration_account_id
+    and kept.whatsapp_message_id = other.whatsapp_message_id
+    and kept.kind = other.kind
+    and kept.chat_jid = other.chat_jid
+    and kept.from_me = other.from_me
+    and kept.happened_at = other.happened_at
+    and kept.details = other.details;
+  update whatsapp_private.early_changes set sender_lead_id = p_keep where sender_lead_id = p_drop;
+  -- a change that waited because its sender was taken for somebody else takes effect now
+  perform whatsapp_private.apply_early_changes(message.id)
+  from whatsapp_private.early_changes as early
+  join public.messages as message
+    on message.integration_account_id = early.integration_account_id
+    and message.whatsapp_message_id = early.whatsapp_message_id
+  where p_keep in (early.peer_lead_id, early.sender_lead_id);
 
   delete from public.leads where id = p_drop returning * into gone;
   -- of the names, one that a member gave wins over one that WhatsApp told

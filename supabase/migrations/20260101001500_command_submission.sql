@@ -33,98 +33,6 @@ as $$
 $$;
 comment on function whatsapp_private.is_uuid(text) is 'Whether a text is a UUID in its usual form.';
 
--- security definer: frontends may ask it, and may not call the inner functions it uses; it reads no row
-create function public.whatsapp_command_problem(type text, payload jsonb) returns text
-language plpgsql immutable security definer
-set search_path = ''
-as $$
-declare
-  problem text;
-begin
-  if type is null then
-    return 'type is missing.';
-  elsif payload is null or jsonb_typeof(payload) <> 'object' then
-    return 'payload must be a JSON object.';
-  end if;
-
-  case type
-    when 'connect' then
-      if not payload ? 'method' then
-        return 'payload.method is missing.';
-      elsif payload -> 'method' = '"qr"' then
-        return whatsapp_private.payload_keys_problem(payload, array['method'], '{}');
-      elsif payload -> 'method' = '"code"' then
-        problem := whatsapp_private.payload_keys_problem(payload, array['method', 'phone'], '{}');
-        if problem is null and jsonb_typeof(payload -> 'phone') <> 'string' then
-          problem := 'payload.phone must be a string.';
-        end if;
-        return problem;
-      end if;
-      return 'payload.method must be "qr" or "code".';
-
-    when 'disconnect', 'logout' then
-      return whatsapp_private.payload_keys_problem(payload, '{}', '{}');
-
-    when 'send' then
-      if not payload ? 'type' then
-        return 'payload.type is missing.';
-      elsif jsonb_typeof(payload -> 'type') <> 'string' then
-        return 'payload.type must be a string.';
-      elsif payload ->> 'type' in ('image', 'video', 'document', 'audio', 'sticker', 'location', 'contact', 'poll') then
-        return 'Messages of type ' || (payload ->> 'type') || ' are not available in this version; "text" is.';
-      elsif payload ->> 'type' <> 'text' then
-        return 'payload.type must be "text".';
-      elsif payload ?| array['mentions', 'link_preview', 'quoted_message_id', 'simulate_typing'] then
-        return 'mentions, link_preview, quoted_message_id and simulate_typing are not available in this version.';
-      end if;
-      problem := whatsapp_private.payload_keys_problem(payload, array['to', 'type', 'text'], '{}');
-      if problem is not null then
-        return problem;
-      elsif jsonb_typeof(payload -> 'to') <> 'string' then
-        return 'payload.to must be a string.';
-      elsif char_length(payload ->> 'to') > 200 then
-        return 'payload.to has more than 200 characters.';
-      elsif jsonb_typeof(payload -> 'text') <> 'string' then
-        return 'payload.text must be a string.';
-      elsif payload ->> 'text' !~ '\S' then
-        return 'payload.text is empty.';
-      elsif char_length(payload ->> 'text') > 65536 then
-        return 'payload.text has more than 65,536 characters.';
-      end if;
-      return null;
-
-    when 'mark_read' then
-      problem := whatsapp_private.payload_keys_problem(payload, array['conversation_id'], array['until_message_id']);
-      if problem is not null then
-        return problem;
-      elsif jsonb_typeof(payload -> 'conversation_id') <> 'string'
-        or not whatsapp_private.is_uuid(payload ->> 'conversation_id') then
-        return 'payload.conversation_id must be the id of a conversation.';
-      elsif payload ? 'until_message_id' and (
-        jsonb_typeof(payload -> 'until_message_id') <> 'string'
-        or not whatsapp_private.is_uuid(payload ->> 'until_message_id')
-      ) then
-        return 'payload.until_message_id must be the id of a message.';
-      end if;
-      return null;
-
-    when 'edit', 'revoke', 'react', 'typing', 'check_numbers', 'sync_history', 'refresh_profile',
-      'group_create', 'group_update', 'group_participants', 'group_invite', 'group_leave',
-      'set_profile', 'block', 'unblock', 'reject_call'
-    then
-      return 'Commands of type ' || type || ' are not available in this version.';
-
-    else
-      return 'type is not known: ' || quote_literal(left(type, 40))
-        || '. Known are connect, disconnect, logout, send and mark_read.';
-  end case;
-end
-$$;
-comment on function public.whatsapp_command_problem(text, jsonb) is
-  'What is wrong with a command of this type and payload, in one sentence; null if nothing is. Does not look at any row.';
-revoke all on function public.whatsapp_command_problem(text, jsonb) from public, anon, authenticated, service_role;
-grant execute on function public.whatsapp_command_problem(text, jsonb) to authenticated, service_role;
-
 create function whatsapp_private.phone_digits(p_spelling text, p_country_code text) returns text
 language plpgsql immutable
 set search_path = ''
@@ -235,7 +143,6 @@ set search_path = ''
 as $$ select not isfinite(p_time) or p_time > now() + interval '366 days' $$;
 comment on function whatsapp_private.is_after_a_year(timestamptz) is 'Whether a time is too far ahead to be meant.';
 
--- security definer: makes leads, conversations and messages, which members may not
 create function whatsapp_private.submit_command() returns trigger
 language plpgsql security definer
 set search_path = ''
@@ -247,8 +154,15 @@ declare
   country_code text;
   problem text;
   phone text;
+  path text;
   conversation public.conversations;
+  target public.messages;
+  row_of record;
   named uuid;
+  -- worthless when it comes late
+  lives constant interval := case new.type
+    when 'typing' then interval '30 seconds' when 'reject_call' then interval '2 minutes' else interval '24 hours'
+  end;
 begin
   select * into account from public.integration_accounts where id = new.integration_account_id;
   if account.id is null
@@ -278,10 +192,15 @@ begin
   if whatsapp_private.is_after_a_year(new.run_at) then
     raise exception 'run_at must be within a year.' using errcode = '22023';
   end if;
-  new.expires_at := coalesce(new.expires_at, greatest(new.run_at, now()) + interval '24 hours');
+  new.expires_at := coalesce(new.expires_at, greatest(new.run_at, now()) + lives);
   if whatsapp_private.is_after_a_year(new.expires_at - interval '24 hours') or new.expires_at <= now() then
     raise exception 'expires_at must be in the future, and within a year.' using errcode = '22023';
   end if;
+  foreach path in array array[new.payload ->> 'storage_path', new.payload ->> 'picture_path'] loop
+    if path is not null and not starts_with(lower(path), account.workspace_id::text || '/') then
+      raise exception 'A path in the bucket must begin with the id of your workspace.' using errcode = '22023';
+    end if;
+  end loop;
 
   new.id := coalesce(new.id, gen_random_uuid());
   new.workspace_id := account.workspace_id;
@@ -296,43 +215,17 @@ begin
   new.conversation_id := null;
   new.chat_jid := null;
   new.message_id := null;
+  new.target_message_id := null;
   new.lease_epoch := null;
   new.started_at := null;
   new.finished_at := null;
   country_code := whatsapp_private.settings_with_defaults(account.settings) ->> 'default_country_code';
 
-  if new.type = 'connect' and new.payload ? 'phone' then
-    phone := whatsapp_private.phone_digits(new.payload ->> 'phone', country_code);
-    if phone is null then
-      raise exception 'payload.phone is not a phone number.' using errcode = '22023';
-    end if;
-    new.payload := jsonb_set(new.payload, '{phone}', to_jsonb(phone));
-
-  elsif new.type = 'mark_read' then
-    named := (new.payload ->> 'conversation_id')::uuid;
-    select * into conversation from public.conversations
-    where integration_account_id = account.id
-      and id = coalesce(
-        (select new_id from whatsapp_private.merged_rows where old_id = named and workspace_id = account.workspace_id),
-        named
-      );
-    if conversation.id is null then
-      raise exception 'payload.conversation_id is not a conversation of this account.' using errcode = '22023';
-    end if;
-    if new.payload ? 'until_message_id' and not exists (
-      select from public.messages
-      where id = (new.payload ->> 'until_message_id')::uuid and conversation_id = conversation.id
-    ) then
-      raise exception 'payload.until_message_id is not a message of this conversation.' using errcode = '22023';
-    end if;
-    new.conversation_id := conversation.id;
-    new.chat_jid := conversation.chat_jid;
-
-  elsif new.type = 'send' then
+  if new.type in ('send', 'edit', 'revoke', 'react') then
     -- exclusively, also for somebody known: the next row of the request may be for somebody new, or
     -- for another account, and what it needs then must not be with somebody who waits for this one
     perform whatsapp_private.lock_identities(account.workspace_id, true);
-    -- one at a time per account from here on, so that a repeated insert is seen below
+    -- one at a time per account from here on, so that a repeated insert is seen
     perform from whatsapp_private.message_counters where integration_account_id = account.id for update;
     if exists (select from public.commands where id = new.id)
       or exists (
@@ -342,13 +235,116 @@ begin
     then
       return new;  -- to be refused by its unique index, or skipped by `on conflict do nothing`
     end if;
+  end if;
+  if new.payload ? 'mentions' then
+    new.payload := jsonb_set(
+      new.payload, '{mentions}',
+      whatsapp_private.jids_of_people(account.workspace_id, country_code, new.payload, 'mentions')
+    );
+  end if;
+
+  case new.type
+    when 'connect' then
+      if new.payload ? 'phone' then
+        phone := whatsapp_private.phone_digits(new.payload ->> 'phone', country_code);
+        if phone is null then
+          raise exception 'payload.phone is not a phone number.' using errcode = '22023';
+        end if;
+        new.payload := jsonb_set(new.payload, '{phone}', to_jsonb(phone));
+      end if;
+
+    when 'mark_read' then
+      conversation := whatsapp_private.conversation_of_command(
+        account.id, account.workspace_id, new.payload, '{direct,group,newsletter,broadcast,status}'
+      );
+      if new.payload ? 'until_message_id' and not exists (
+        select from public.messages
+        where id = (new.payload ->> 'until_message_id')::uuid and conversation_id = conversation.id
+      ) then
+        raise exception 'payload.until_message_id is not a message of this conversation.' using errcode = '22023';
+      end if;
+      new.conversation_id := conversation.id;
+      new.chat_jid := conversation.chat_jid;
+
+    when 'typing' then
+      conversation := whatsapp_private.conversation_of_command(
+        account.id, account.workspace_id, new.payload, '{direct,group}'
+      );
+      new.chat_jid := conversation.chat_jid;  -- waits for nothing, and lets nothing wait
+
+    when 'group_update', 'group_participants', 'group_invite', 'group_leave' then
+      conversation := whatsapp_private.conversation_of_command(
+        account.id, account.workspace_id, new.payload, '{group}'
+      );
+      new.conversation_id := conversation.id;
+      new.chat_jid := conversation.chat_jid;
+
+    when 'block', 'unblock', 'refresh_profile' then
+      if new.payload ? 'conversation_id' then
+        conversation := whatsapp_private.conversation_of_command(
+          account.id, account.workspace_id, new.payload,
+          case when new.type = 'refresh_profile' then array['direct', 'group'] else array['direct'] end
+        );
+        new.chat_jid := conversation.chat_jid;
+      else
+        new.chat_jid := whatsapp_private.jid_of_person(account.workspace_id, country_code, new.payload ->> 'lead_id');
+        if new.chat_jid is null then
+          raise exception 'payload.lead_id is not a lead of this workspace.' using errcode = '22023';
+        end if;
+      end if;
+
+    when 'edit', 'revoke', 'react', 'reject_call' then
+      target := whatsapp_private.message_of_command(account.id, new.payload, 'message_id');
+      select * into conversation from public.conversations where id = target.conversation_id;
+      problem := whatsapp_private.change_problem(new.type, target, conversation.kind);
+      if problem is not null then
+        raise exception '%', problem using errcode = '22023';
+      end if;
+      new.target_message_id := target.id;
+      new.chat_jid := conversation.chat_jid;
+      if new.type <> 'reject_call' then
+        new.conversation_id := conversation.id;
+        update public.messages set pending_changes = pending_changes || jsonb_build_object(
+          new.type, jsonb_build_object('command_id', new.id) || new.payload - 'message_id'
+        )
+        where id = target.id;
+      end if;
+
+    when 'check_numbers' then
+      perform whatsapp_private.digits_of_numbers(country_code, new.payload);
+
+    else
+      null;
+  end case;
+
+  if new.payload ? 'participants' then
+    new.payload := jsonb_set(
+      new.payload, '{participants}',
+      whatsapp_private.jids_of_people(account.workspace_id, country_code, new.payload, 'participants')
+    );
+  end if;
+
+  if new.type = 'send' then
+    if new.payload ->> 'type' = 'contact' then
+      new.payload := jsonb_set(
+        new.payload, '{numbers}', whatsapp_private.digits_of_numbers(country_code, new.payload)
+      );
+    end if;
     named := whatsapp_private.conversation_to_send_to(
       account.id, account.workspace_id, country_code, new.payload ->> 'to'
     );
     select * into conversation from public.conversations where id = named;
+    if new.payload ? 'quoted_message_id' then
+      target := whatsapp_private.message_of_command(account.id, new.payload, 'quoted_message_id');
+      if target.conversation_id <> conversation.id then
+        raise exception 'payload.quoted_message_id is not a message of this conversation.' using errcode = '22023';
+      end if;
+      new.target_message_id := target.id;
+    end if;
     new.conversation_id := conversation.id;
     new.chat_jid := conversation.chat_jid;
     new.message_id := gen_random_uuid();
+    select * into row_of from whatsapp_private.row_of_send(new.payload);
     with counter as (
       update whatsapp_private.message_counters as counter
       set last_seq = counter.last_seq + 1
@@ -357,11 +353,12 @@ begin
     )
     insert into public.messages (
       id, workspace_id, integration_account_id, conversation_id, from_me, chat_jid, sender_id,
-      tipo, conteudo, status, sent_at, command_id, seq
+      tipo, conteudo, payload, mentions, quoted_message_id, status, sent_at, command_id, seq
     )
     select new.message_id, account.workspace_id, account.id, conversation.id, true,
-      conversation.chat_jid, account.instance_id, 'text', new.payload ->> 'text', 'pending',
-      greatest(new.run_at, now()), new.id, counter.last_seq
+      conversation.chat_jid, account.instance_id, new.payload ->> 'type', row_of.conteudo, row_of.more,
+      array(select jsonb_array_elements_text(coalesce(new.payload -> 'mentions', '[]'))),
+      target.whatsapp_message_id, 'pending', greatest(new.run_at, now()), new.id, counter.last_seq
     from counter;
   end if;
   return new;

@@ -1,9 +1,9 @@
--- Claiming commands, and what becomes of them.
+-- What a finished command changes in the rows, and which commands may be done again.
 
 create function whatsapp_private.has_outside_effect(p_type text) returns boolean
 language sql immutable
 set search_path = ''
-as $$ select p_type in ('send') $$;
+as $$ select p_type in ('send', 'group_create') $$;
 comment on function whatsapp_private.has_outside_effect(text) is
   'Commands that somebody would notice twice: never repeated when it is not known whether they happened.';
 
@@ -245,7 +245,9 @@ $$;
 comment on function public.bridge_finish_command(uuid, uuid, bigint, uuid, text, jsonb, text, text, double precision, integer) is
   'Ends a running command as done, failed or unknown, or puts it back (pending) for a retry. False if it is not running any more, or if p_attempt is given and it runs in another attempt. WB001 if the lease is lost.';
 
-create function public.bridge_settle_commands(p_worker uuid, p_account uuid, p_epoch bigint, p_known_epoch bigint)
+create function public.bridge_settle_commands(
+  p_worker uuid, p_account uuid, p_epoch bigint, p_known_epoch bigint
+)
 returns jsonb
 language plpgsql
 set search_path = ''
@@ -262,7 +264,8 @@ begin
     and command.status = 'running'
     and command.lease_epoch < p_epoch
     and whatsapp_private.has_outside_effect(command.type)
-    and command.lease_epoch is distinct from p_known_epoch;
+    -- the journal tells of sends only
+    and (command.type <> 'send' or command.lease_epoch is distinct from p_known_epoch);
   get diagnostics unknown_count = row_count;
   update public.commands as command
   set status = 'pending', started_at = null
@@ -295,7 +298,7 @@ begin
     where conversation.id = p_conversation
       and conversation.integration_account_id = p_account
       and not message.from_me
-      and message.tipo not in ('reaction', 'system')
+      and message.tipo not in ('reaction', 'system', 'call')
     order by message.sent_at desc, message.seq desc
     limit (
       select least(nao_lidas, 1000) from public.conversations
@@ -329,3 +332,39 @@ end
 $$;
 revoke all on all functions in schema whatsapp_private from public, anon, authenticated;
 grant execute on all functions in schema whatsapp_private to service_role;
+
+-- A claim whose answer got lost on its way leaves commands running that no worker knows of.
+create function public.bridge_running_commands(p_worker uuid, p_known uuid[])
+returns table (
+  id uuid,
+  account_id uuid,
+  lease_epoch bigint,
+  type text,
+  payload jsonb,
+  attempts integer,
+  conversation_id uuid,
+  chat_jid text,
+  message_id uuid,
+  expires_at timestamptz
+)
+language sql stable
+set search_path = ''
+as $$
+  select command.id, command.integration_account_id, command.lease_epoch, command.type, command.payload,
+    command.attempts, command.conversation_id, coalesce(conversation.chat_jid, command.chat_jid),
+    command.message_id, command.expires_at
+  from public.whatsapp_baileys_sessions as session
+  join public.commands as command
+    on command.integration_account_id = session.integration_account_id
+    and command.lease_epoch = session.lease_epoch
+  left join public.conversations as conversation on conversation.id = command.conversation_id
+  where session.lease_owner = p_worker
+    and session.lease_expires_at > clock_timestamp()
+    and command.status = 'running'
+    and command.id <> all (coalesce(p_known, '{}'))
+  order by command.priority desc, command.created_at, command.id
+$$;
+comment on function public.bridge_running_commands(uuid, uuid[]) is
+  'Commands that were claimed under leases this worker holds now, except those it knows of: what a claim gave out whose answer got lost. Called after such a claim, so that they are executed and not forgotten.';
+revoke all on function public.bridge_running_commands(uuid, uuid[]) from public, anon, authenticated, service_role;
+grant execute on function public.bridge_running_commands(uuid, uuid[]) to service_role;

@@ -1,9 +1,25 @@
--- What WhatsApp told, as rows: a batch in one transaction, in order; the same batch again changes nothing.
-
 create function whatsapp_private.preview_of(p_tipo text, p_conteudo text) returns text
 language sql immutable
 set search_path = ''
-as $$ select left(coalesce(nullif(p_conteudo, ''), '[' || p_tipo || ']'), 200) $$;
+as $$
+  select case
+    when p_tipo = 'text' then left(coalesce(nullif(p_conteudo, ''), '[text]'), 200)
+    when p_tipo in ('reaction', 'system', 'unsupported')
+    then left(coalesce(nullif(p_conteudo, ''), '[' || p_tipo || ']'), 200)
+    else left(
+      concat_ws(
+        ' ',
+        case p_tipo
+          when 'image' then '📷' when 'video' then '🎬' when 'audio' then '🎤' when 'document' then '📄'
+          when 'sticker' then '🏷️' when 'location' then '📍' when 'contact' then '👤' when 'poll' then '📊'
+          when 'call' then '📞' else '[' || p_tipo || ']'
+        end,
+        nullif(p_conteudo, '')
+      ),
+      200
+    )
+  end
+$$;
 comment on function whatsapp_private.preview_of(text, text) is
   'What a list of conversations shows of a message.';
 
@@ -41,6 +57,8 @@ $$;
 comment on function whatsapp_private.add_receipts(uuid[], uuid, uuid, text, timestamptz) is
   'Own messages were delivered to, read or played by a person: notes who and when (the earliest), and raises their status.';
 
+-- Every kind of message becomes a row; the same batch again changes nothing.
+
 create function whatsapp_private.mark_read_until(p_conversation uuid, p_sent_at timestamptz, p_seq bigint)
 returns void
 language sql
@@ -52,7 +70,7 @@ as $$
     select count(*)::integer as count from public.messages as message
     where message.conversation_id = p_conversation
       and not message.from_me
-      and message.tipo not in ('reaction', 'system')
+      and message.tipo not in ('reaction', 'system', 'call')
       and (message.sent_at, message.seq) > (p_sent_at, p_seq)
   ) as remaining
   where conversation.id = p_conversation
@@ -70,6 +88,7 @@ declare
   conversation public.conversations;
   receipt whatsapp_private.early_receipts;
 begin
+  perform whatsapp_private.apply_early_changes(p_message);
   select * into message from public.messages where id = p_message;
   if not exists (
     select from whatsapp_private.early_receipts as early
@@ -101,7 +120,7 @@ begin
 end
 $$;
 comment on function whatsapp_private.apply_early_receipts(uuid) is
-  'Receipts that came before this message take effect.';
+  'Receipts, edits, revokes, reactions and votes that came before this message take effect.';
 
 create function whatsapp_private.peer_of(p_event jsonb) returns jsonb
 language sql immutable
@@ -126,11 +145,18 @@ as $$
   from (
     values
       (whatsapp_private.peer_of(p_event)),
-      (case when p_event ->> 'kind' = 'message' and not (p_event ->> 'from_me')::boolean then p_event -> 'sender' end),
+      (
+        case
+          when p_event ->> 'kind' in ('message', 'edit', 'revoke', 'reaction', 'poll_vote', 'call', 'system')
+            and not (p_event ->> 'from_me')::boolean
+          then p_event -> 'sender'
+        end
+      ),
       (case when p_event ->> 'kind' = 'receipt' and p_event ->> 'type' <> 'read_self' then p_event -> 'reader' end),
       (case when p_event ->> 'kind' = 'person' then p_event -> 'person' end)
   ) as named (person)
   where jsonb_typeof(person) = 'object'
+    and coalesce(person ->> 'phone_jid', person ->> 'lid') is not null  -- channels name nobody
 $$;
 comment on function whatsapp_private.people_of(jsonb) is 'Everybody an event speaks of, without oneself.';
 
@@ -197,7 +223,7 @@ begin
       peer := peer || jsonb_strip_nulls(sender);
       sender_lead := whatsapp_private.keep_person(p_workspace, peer);
       peer_lead := sender_lead;
-    else
+    elsif coalesce(sender ->> 'phone_jid', sender ->> 'lid') is not null or chat_kind <> 'newsletter' then
       sender_lead := whatsapp_private.keep_person(p_workspace, sender);
     end if;
   end if;
@@ -217,7 +243,7 @@ begin
   )
   values (
     p_workspace, p_account, conversation, p_event ->> 'whatsapp_message_id', is_mine, chat_jid,
-    coalesce(p_event ->> 'sender_jid', sender ->> 'phone_jid', sender ->> 'lid'), sender_lead,
+    coalesce(p_event ->> 'sender_jid', sender ->> 'phone_jid', sender ->> 'lid', chat_jid), sender_lead,
     coalesce(
       nullif(btrim(sender ->> 'push_name'), ''),
       (select coalesce(lead.push_name, lead.business_name, lead.nome) from public.leads as lead where lead.id = sender_lead)
@@ -226,7 +252,8 @@ begin
     case when not is_placeholder then p_event ->> 'conteudo' end,
     p_event ->> 'quoted_whatsapp_message_id',
     array(select jsonb_array_elements_text(coalesce(nullif(p_event -> 'mentions', 'null'), '[]'))),
-    case when is_placeholder then '{"placeholder": true}' else coalesce(nullif(p_event -> 'payload', 'null'), '{}') end,
+    coalesce(nullif(p_event -> 'payload', 'null'), '{}')
+      || case when is_placeholder then '{"placeholder": true}'::jsonb else '{}' end,
     case when is_mine then 'sent' else 'delivered' end,
     message_sent_at,
     p_seq
@@ -236,6 +263,9 @@ begin
 
   if recorded is not null then
     counts := message_tipo not in ('reaction', 'system');
+    if jsonb_typeof(p_event -> 'attachment') = 'object' and not is_placeholder then
+      perform whatsapp_private.keep_attachment(recorded, p_account, p_workspace, p_event -> 'attachment');
+    end if;
     update public.conversations as kept
     set ultima_mensagem = case
         when counts and (kept.ultima_mensagem_em is null or kept.ultima_mensagem_em <= message_sent_at)
@@ -245,7 +275,7 @@ begin
       ultima_mensagem_em = case
         when counts then greatest(kept.ultima_mensagem_em, message_sent_at) else kept.ultima_mensagem_em
       end,
-      nao_lidas = kept.nao_lidas + (counts and not is_mine)::integer,
+      nao_lidas = kept.nao_lidas + (counts and not is_mine and message_tipo <> 'call')::integer,
       status = case when counts and not is_mine and kept.kind in ('direct', 'group') then 'open' else kept.status end
     where kept.id = conversation;
     p_seq := p_seq + 1;
@@ -258,18 +288,23 @@ begin
       conteudo = p_event ->> 'conteudo',
       quoted_message_id = p_event ->> 'quoted_whatsapp_message_id',
       mentions = array(select jsonb_array_elements_text(coalesce(nullif(p_event -> 'mentions', 'null'), '[]'))),
-      payload = coalesce(nullif(p_event -> 'payload', 'null'), '{}'),
+      payload = coalesce(nullif(p_event -> 'payload', 'null'), '{}')
+        || jsonb_strip_nulls(jsonb_build_object('revoked_by', message.payload -> 'revoked_by')),
       sender_nome = coalesce(message.sender_nome, nullif(btrim(sender ->> 'push_name'), '')),
       seq = p_seq  -- so that whoever catches up by seq gets the text
     where message.conversation_id = conversation
       and message.from_me = is_mine
       and message.whatsapp_message_id = p_event ->> 'whatsapp_message_id'
       and message.tipo = 'unsupported'
-      and message.payload @> '{"placeholder": true}';
-    if found then
-      update public.conversations
-      set ultima_mensagem = whatsapp_private.preview_of(message_tipo, p_event ->> 'conteudo')
-      where id = conversation and ultima_mensagem_em = message_sent_at;
+      and message.payload @> '{"placeholder": true}'
+    returning message.id into recorded;
+    if recorded is not null then
+      if jsonb_typeof(p_event -> 'attachment') = 'object' then
+        perform whatsapp_private.keep_attachment(recorded, p_account, p_workspace, p_event -> 'attachment');
+      end if;
+      if not whatsapp_private.apply_early_changes(recorded) then
+        perform whatsapp_private.refresh_preview(recorded);
+      end if;
       p_seq := p_seq + 1;
       p_changed := true;
     end if;
@@ -277,7 +312,7 @@ begin
 end
 $$;
 comment on function whatsapp_private.record_message(uuid, uuid, jsonb, bigint) is
-  'One message becomes one row, however often it is told. p_seq is the next free number, and comes back so.';
+  'One message becomes one row, however often it is told, with its attachment. p_seq is the next free number, and comes back so.';
 
 create function whatsapp_private.record_receipt(p_account uuid, p_workspace uuid, p_event jsonb) returns boolean
 language plpgsql
@@ -426,6 +461,30 @@ $$;
 comment on function whatsapp_private.record_diagnostic(uuid, uuid, uuid, jsonb) is
   'Keeps a diagnostic, unless the same was kept within the last hour.';
 
+create function whatsapp_private.without_unwanted_feeds(p_account uuid, p_events jsonb) returns jsonb
+language sql stable
+set search_path = ''
+as $$
+  select case
+    when not p_events @? '$[*] ? (@.chat.kind == "status" || @.chat.kind == "newsletter")' then p_events
+    else (
+      select coalesce(jsonb_agg(event order by place), '[]')
+      from jsonb_array_elements(p_events) with ordinality as told (event, place),
+        (
+          select whatsapp_private.settings_with_defaults(account.settings) as settings
+          from public.integration_accounts as account where account.id = p_account
+        ) as chosen
+      where case told.event #>> '{chat,kind}'
+        when 'status' then (chosen.settings ->> 'receive_status_updates')::boolean
+        when 'newsletter' then (chosen.settings ->> 'receive_newsletters')::boolean
+        else true
+      end
+    )
+  end
+$$;
+comment on function whatsapp_private.without_unwanted_feeds(uuid, jsonb) is
+  'The events of a batch without those of status posts and channels, unless the settings of the account want them.';
+
 create function public.bridge_record_events(p_worker uuid, p_account uuid, p_epoch bigint, p_events jsonb)
 returns jsonb
 language plpgsql
@@ -442,14 +501,16 @@ declare
   changed boolean;
   recorded integer := 0;
   groups_unknown jsonb;
+  wanted jsonb;
 begin
   if p_events is null or jsonb_typeof(p_events) <> 'array' then
     raise exception 'Events are a JSON array.' using errcode = '22023';
   end if;
+  wanted := whatsapp_private.without_unwanted_feeds(p_account, p_events);
   -- what is wrong with a row must not take the row's text into a log: messages only, no details
   begin
     perform whatsapp_private.lock_identities(
-      workspace, whatsapp_private.tells_of_new_people(workspace, p_events)
+      workspace, whatsapp_private.tells_of_new_people(workspace, wanted)
     );
     select counter.last_seq + 1 into first_seq
     from whatsapp_private.message_counters as counter
@@ -457,13 +518,22 @@ begin
     for update;
     next_seq := first_seq;
     for event, place in
-      select element.value, element.ordinality from jsonb_array_elements(p_events) with ordinality as element
+      select element.value, element.ordinality from jsonb_array_elements(wanted) with ordinality as element
     loop
       changed := false;
       case event ->> 'kind'
         when 'message' then
           select * into next_seq, changed
           from whatsapp_private.record_message(p_account, workspace, event, next_seq);
+        when 'edit', 'revoke', 'reaction', 'poll_vote' then
+          select * into next_seq, changed
+          from whatsapp_private.record_change(p_account, workspace, event, next_seq);
+        when 'call' then
+          select * into next_seq, changed
+          from whatsapp_private.record_call(p_account, workspace, event, next_seq);
+        when 'system' then
+          select * into next_seq, changed
+          from whatsapp_private.record_system(p_account, workspace, event, next_seq);
         when 'receipt' then
           changed := whatsapp_private.record_receipt(p_account, workspace, event);
         when 'sent' then
@@ -502,18 +572,18 @@ begin
     update whatsapp_private.message_counters set last_seq = next_seq - 1 where integration_account_id = p_account;
   end if;
   select coalesce(jsonb_agg(distinct conversation.chat_jid), '[]') into groups_unknown
-  from jsonb_array_elements(p_events) as told
+  from jsonb_array_elements(wanted) as told
   join public.conversations as conversation
     on conversation.integration_account_id = p_account
     and conversation.chat_jid = told #>> '{chat,jid}'
-  where told ->> 'kind' = 'message'
+  where told ->> 'kind' in ('message', 'system')
     and conversation.kind = 'group'
     and conversation.nome is null;
   return jsonb_build_object('recorded', recorded, 'groups_unknown', groups_unknown);
 end
 $$;
 comment on function public.bridge_record_events(uuid, uuid, bigint, jsonb) is
-  'Records a batch of events (message, receipt, sent, command_finished, person, group, diagnostic) in order and in one transaction; again and again has the effect of once. Returns {recorded: how many changed something or were receipts, groups_unknown: JIDs of groups without a name}. WB001 if the lease is lost, 22023 if an event is refused (then none is recorded).';
+  'Records a batch of events (message, edit, revoke, reaction, poll_vote, call, system, receipt, sent, command_finished, person, group, diagnostic) in order and in one transaction; again and again has the effect of once. Returns {recorded: how many changed something or were receipts, groups_unknown: JIDs of groups without a name}. WB001 if the lease is lost, 22023 if an event is refused (then none is recorded).';
 revoke all on function public.bridge_record_events(uuid, uuid, bigint, jsonb) from public, anon, authenticated, service_role;
 grant execute on function public.bridge_record_events(uuid, uuid, bigint, jsonb) to service_role;
 revoke all on all functions in schema whatsapp_private from public, anon, authenticated;

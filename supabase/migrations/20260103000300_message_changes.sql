@@ -40,31 +40,6 @@ comment on column whatsapp_private.early_changes.created_at is 'When the row was
 revoke all on whatsapp_private.early_changes from public, anon, authenticated, service_role;
 grant select, insert, update, delete on whatsapp_private.early_changes to service_role;
 
-create or replace function whatsapp_private.preview_of(p_tipo text, p_conteudo text) returns text
-language sql immutable
-set search_path = ''
-as $$
-  select case
-    when p_tipo = 'text' then left(coalesce(nullif(p_conteudo, ''), '[text]'), 200)
-    when p_tipo in ('reaction', 'system', 'unsupported')
-    then left(coalesce(nullif(p_conteudo, ''), '[' || p_tipo || ']'), 200)
-    else left(
-      concat_ws(
-        ' ',
-        case p_tipo
-          when 'image' then '📷' when 'video' then '🎬' when 'audio' then '🎤' when 'document' then '📄'
-          when 'sticker' then '🏷️' when 'location' then '📍' when 'contact' then '👤' when 'poll' then '📊'
-          when 'call' then '📞' else '[' || p_tipo || ']'
-        end,
-        nullif(p_conteudo, '')
-      ),
-      200
-    )
-  end
-$$;
-comment on column public.conversations.ultima_mensagem is
-  'Beginning of the latest message: its text, or a sign of its kind (📷 🎬 🎤 📄 🏷️ 📍 👤 📊 📞) with the caption; 🚫 if it was deleted.';
-
 create function whatsapp_private.refresh_preview(p_message uuid) returns void
 language sql
 set search_path = ''
@@ -195,49 +170,6 @@ $$;
 comment on function whatsapp_private.apply_early_changes(uuid) is
   'Changes that wait for this message take effect. True if its row changed.';
 
-create or replace function whatsapp_private.apply_early_receipts(p_message uuid) returns void
-language plpgsql
-set search_path = ''
-as $$
-declare
-  message public.messages;
-  conversation public.conversations;
-  receipt whatsapp_private.early_receipts;
-begin
-  perform whatsapp_private.apply_early_changes(p_message);
-  select * into message from public.messages where id = p_message;
-  if not exists (
-    select from whatsapp_private.early_receipts as early
-    where early.integration_account_id = message.integration_account_id
-      and early.whatsapp_message_id = message.whatsapp_message_id
-  ) then
-    return;
-  end if;
-  select * into conversation from public.conversations where id = message.conversation_id;
-  for receipt in
-    delete from whatsapp_private.early_receipts as early
-    where early.integration_account_id = message.integration_account_id
-      and early.whatsapp_message_id = message.whatsapp_message_id
-      and (early.type = 'read_self') <> message.from_me
-      and (
-        early.chat_jid in (conversation.chat_jid, message.chat_jid)
-        or early.peer_lead_id = conversation.lead_id
-      )
-    returning early.*
-  loop
-    if receipt.type = 'read_self' then
-      perform whatsapp_private.mark_read_until(message.conversation_id, message.sent_at, message.seq);
-    else
-      perform whatsapp_private.add_receipts(
-        array[message.id], message.workspace_id, receipt.reader_lead_id, receipt.type, receipt.happened_at
-      );
-    end if;
-  end loop;
-end
-$$;
-comment on function whatsapp_private.apply_early_receipts(uuid) is
-  'Receipts, edits, revokes, reactions and votes that came before this message take effect.';
-
 create function whatsapp_private.record_change(
   p_account uuid, p_workspace uuid, p_event jsonb, inout p_seq bigint, out p_changed boolean
 )
@@ -331,39 +263,5 @@ end
 $$;
 comment on function whatsapp_private.record_change(uuid, uuid, jsonb, bigint) is
   'An edit, revoke, reaction or vote takes effect on its message, or is kept until that comes. p_seq is the next free number, and comes back so.';
-
-create or replace function public.whatsapp_prune_events() returns bigint
-language plpgsql
-set search_path = ''
-as $$
-declare
-  oldest timestamptz := now() - make_interval(days => (select events_kept_days from whatsapp_private.limits));
-  deleted bigint;
-begin
-  -- in small portions: it runs with every heartbeat, and nobody should notice
-  with old as (
-    select id from public.whatsapp_baileys_events where created_at < oldest
-    order by created_at limit 1000 for update skip locked
-  )
-  delete from public.whatsapp_baileys_events as event using old where event.id = old.id;
-  get diagnostics deleted = row_count;
-  delete from whatsapp_private.early_receipts
-  where ctid = any (array(
-    select ctid from whatsapp_private.early_receipts where created_at < oldest
-    order by created_at limit 1000 for update skip locked
-  ));
-  delete from whatsapp_private.early_changes
-  where id = any (array(
-    select id from whatsapp_private.early_changes where created_at < oldest
-    order by created_at limit 1000 for update skip locked
-  ));
-  return deleted;
-end
-$$;
-comment on function public.whatsapp_prune_events() is
-  'Deletes up to 1,000 diagnostics older than limits.events_kept_days, and as many receipts and changes that never found their message. Returns how many diagnostics went.';
-
-comment on column public.messages.seq is
-  'Number within the account, given in commit order: whoever has seen n and asks for seq > n misses no row. A message that is filled, edited, revoked or voted on gets a new one.';
 revoke all on all functions in schema whatsapp_private from public, anon, authenticated;
 grant execute on all functions in schema whatsapp_private to service_role;

@@ -337,10 +337,3 @@ end
 $$;
 revoke all on all functions in schema whatsapp_private from public, anon, authenticated;
 grant execute on all functions in schema whatsapp_private to service_role;
-comment on column public.attachments.mime_type is
-  'MIME type: the sender''s word where the content agrees with it, otherwise what the content is.';
-comment on column public.attachments.thumbnail is 'Small preview as a data URL, JPEG or PNG.';
-comment on column public.attachments.file_name is
-  'File name that the sender gave; what would deceive a reader is written as %XX.';
-comment on column public.attachments.error is
-  'Why it failed or expired, as one sentence; while it is pending, why it was not fetched yet.';

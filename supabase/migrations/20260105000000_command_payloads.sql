@@ -219,7 +219,7 @@ comment on function whatsapp_private.send_problem(jsonb) is
   'What is wrong with the payload of a send, in one sentence; null if nothing is.';
 
 -- security definer: frontends may ask it, and may not call the inner functions it uses; it reads no row
-create or replace function public.whatsapp_command_problem(type text, payload jsonb) returns text
+create function public.whatsapp_command_problem(type text, payload jsonb) returns text
 language plpgsql immutable security definer
 set search_path = ''
 as $$
@@ -375,6 +375,10 @@ begin
   end case;
 end
 $$;
+comment on function public.whatsapp_command_problem(text, jsonb) is
+  'What is wrong with a command of this type and payload, in one sentence; null if nothing is. Does not look at any row.';
+revoke all on function public.whatsapp_command_problem(text, jsonb) from public, anon, authenticated, service_role;
+grant execute on function public.whatsapp_command_problem(text, jsonb) to authenticated, service_role;
 
 revoke all on all functions in schema whatsapp_private from public, anon, authenticated;
 grant execute on all functions in schema whatsapp_private to service_role;

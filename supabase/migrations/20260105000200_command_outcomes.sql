@@ -1,9 +1,4 @@
--- What a finished command changes in the rows, and which commands may be done again.
-
-create or replace function whatsapp_private.has_outside_effect(p_type text) returns boolean
-language sql immutable
-set search_path = ''
-as $$ select p_type in ('send', 'group_create') $$;
+-- What a command about a message changes in rows when it ends.
 
 create function whatsapp_private.apply_message_change(p_command public.commands) returns void
 language plpgsql
@@ -135,38 +130,6 @@ create trigger commands_take_effect_in_rows
   before update of status on public.commands
   for each row when (new.status is distinct from old.status and new.status <> 'running')
   execute function whatsapp_private.settle_command();
-
-create or replace function public.bridge_settle_commands(
-  p_worker uuid, p_account uuid, p_epoch bigint, p_known_epoch bigint
-)
-returns jsonb
-language plpgsql
-set search_path = ''
-as $$
-declare
-  unknown_count integer;
-  requeued_count integer;
-begin
-  perform whatsapp_private.fence(p_worker, p_account, p_epoch);
-  update public.commands as command
-  set status = 'unknown', finished_at = clock_timestamp(), error_code = 'outcome_unknown',
-    error_message = 'The bridge stopped before it knew whether WhatsApp got this. It is not repeated by itself.'
-  where command.integration_account_id = p_account
-    and command.status = 'running'
-    and command.lease_epoch < p_epoch
-    and whatsapp_private.has_outside_effect(command.type)
-    -- the journal tells of sends only
-    and (command.type <> 'send' or command.lease_epoch is distinct from p_known_epoch);
-  get diagnostics unknown_count = row_count;
-  update public.commands as command
-  set status = 'pending', started_at = null
-  where command.integration_account_id = p_account
-    and command.status = 'running'
-    and command.lease_epoch < p_epoch;
-  get diagnostics requeued_count = row_count;
-  return jsonb_build_object('requeued', requeued_count, 'unknown', unknown_count);
-end
-$$;
 
 create function public.bridge_command_context(p_worker uuid, p_account uuid, p_epoch bigint, p_command uuid)
 returns jsonb

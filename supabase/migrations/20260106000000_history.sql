@@ -494,11 +494,6 @@ $$;
 comment on function public.bridge_finish_history(uuid, uuid, bigint, text) is
   'Everything that the phone sent is recorded: sync_status done, sync_progress 100; sync_error says what is missing, if something is. WB001 if the lease is lost.';
 
-comment on column public.integration_accounts.sync_progress is
-  'History synchronisation in percent; begins anew only when a phone is linked.';
-comment on column public.integration_accounts.sync_error is
-  'What of the history is missing, or why it failed, as one sentence.';
-
 revoke all on function public.bridge_record_history(uuid, uuid, bigint, jsonb) from public, anon, authenticated, service_role;
 revoke all on function public.bridge_begin_history(uuid, uuid, bigint) from public, anon, authenticated, service_role;
 revoke all on function public.bridge_history_state(uuid, uuid, bigint, integer) from public, anon, authenticated, service_role;

@@ -7,11 +7,7 @@ import re
 from tests.database.project import MIGRATIONS, World
 from tests.database.schema_page import PAGE, render
 
-# the first migration looks for everything of its version, a later one for what it adds
-PREFLIGHT = "".join(
-    (MIGRATIONS / name).read_text()
-    for name in ("20260101000000_preflight.sql", "20260103000000_settings_of_feeds.sql")
-)
+PREFLIGHT = (MIGRATIONS / "20260101000000_preflight.sql").read_text()
 OWN_SCHEMAS = "('public'::regnamespace, 'whatsapp_private'::regnamespace)"
 
 
