@@ -65,8 +65,6 @@ async def _existing(url: str, publications: Sequence[str]) -> list[str]:
 def _started(url: str, publications: Sequence[str]) -> Any:
     connection: Any = pq.PGconn.connect(f"{url}?replication=database".encode())
     try:
-        if connection.status != pq.ConnStatus.OK:
-            raise ReplicationEnded(connection.get_error_message())
         _start(connection, publications)
     except BaseException:
         connection.finish()
@@ -75,6 +73,8 @@ def _started(url: str, publications: Sequence[str]) -> Any:
 
 
 def _start(connection: Any, publications: Sequence[str]) -> None:
+    if connection.status != pq.ConnStatus.OK:
+        raise ReplicationEnded(connection.get_error_message())
     slot = f"sandbox_{uuid.uuid4().hex[:12]}"
     make_slot = f"CREATE_REPLICATION_SLOT {slot} TEMPORARY LOGICAL pgoutput (SNAPSHOT 'nothing')"
     result = connection.exec_(make_slot.encode())
