@@ -17,6 +17,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
+import httpx
 import psutil
 import psycopg
 from supabase import AsyncClient, acreate_client
@@ -50,15 +51,16 @@ class Shop:
         row = {"integration_account_id": account, "type": type_, "payload": payload}
         await self.client.table("commands").insert(row).execute()
 
-    async def until(self, account: str, type_: str, payload: Row, **expected: Any) -> Row:
+    async def until(self, account: str, type_: str, payload: Row, **expected: Any) -> None:
         """Insert a command and wait for what the account's row shows then."""
         shown = self.feed.expect(id=account, **expected)
         await self.insert(account, type_, payload)
         await asyncio.wait_for(shown, PATIENCE_S)
-        return self.feed.last
 
     async def link(self, account: Account) -> None:
-        row = await self.until(account.id, "connect", {"method": "qr"}, last_qr=...)
+        await self.until(account.id, "connect", {"method": "qr"}, last_qr=...)
+        table = self.client.table("integration_accounts").select("last_qr")
+        [row] = rows_of(await table.eq("id", account.id).execute())
         connected = self.feed.expect(id=account.id, status="connected")
         await self.phones.post(account.number, "scan", {"qr": row["last_qr"]})
         await asyncio.wait_for(connected, PATIENCE_S)
@@ -149,8 +151,8 @@ async def come_and_go(shop: Shop, account: Account, until: float) -> None:
     while time.monotonic() < until:
         try:
             await shop.turn(account)
-        except TimeoutError:
-            account.faults.append(f"turn {account.turns} did not end")
+        except (TimeoutError, httpx.HTTPError) as error:
+            account.faults.append(f"turn {account.turns}: {type(error).__name__}")
             await shop.insert(account.id, "disconnect", {})
             await asyncio.sleep(2)
 
