@@ -66,6 +66,8 @@ async def _run_step(world: World, step: Step) -> tuple[float, str, str]:
         await anyio.sleep(COOL_DOWN_S)
         traffic.stop()
     await until_ended(world, step)
+    if problem:
+        await world.repair()
     return injected_at, recovered, problem
 
 

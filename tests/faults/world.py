@@ -280,6 +280,14 @@ class World:
             with anyio.CancelScope(shield=True):
                 await anyio.to_thread.run_sync(host_of.__exit__, None, None, None)
 
+    async def repair(self) -> None:
+        """After a fault that was not survived: what a person would do before the next one."""
+        self.stack.faults.heal()
+        await self.sync(self.simulator.clear_faults)
+        for account, face in (await self.faces()).items():
+            if face["status"] != "connected":
+                await self.frontend.insert_command(account, "connect", {"method": "qr"})
+
     async def sync(self, work: Callable[..., T], *values: Any) -> T:
         """Something that blocks, in a thread."""
         return await anyio.to_thread.run_sync(work, *values)
