@@ -41,13 +41,16 @@ async def measure(
 ) -> tuple[list[Outcome], dict[str, Any]]:
     """Kill so many times; outcomes, and a summary of them."""
     dice = random.Random(seed)
-    outcomes: list[Outcome] = []
+    killed_at: list[float] = []
     for number in range(kills):
-        step = Step(number, BURST, dice.getrandbits(32))
-        killed_at = await _one(world, step)
-        verdict = world.ledger.judge(number, await world.evidence(), killed_at)
-        outcomes.append(Outcome(BURST, verdict, "the parent starts a new engine"))
+        killed_at.append(await _one(world, Step(number, BURST, dice.getrandbits(32))))
+        verdict = world.ledger.judge(number, await world.evidence(), killed_at[-1])
         say(f"{number + 1}/{kills}: in flight {verdict.in_flight}, lost {len(verdict.lost)}")
+    evidence = await world.evidence()
+    outcomes = [
+        Outcome(BURST, world.ledger.judge(number, evidence, at), "the parent starts a new engine")
+        for number, at in enumerate(killed_at)
+    ]
     lost = [len(outcome.verdict.lost) for outcome in outcomes]
     return outcomes, {
         "kills": kills,
@@ -64,11 +67,7 @@ async def measure(
 
 async def _one(world: World, step: Step) -> float:
     dice = step.chance()
-
-    async def all_connected() -> bool:
-        return all(face["status"] == "connected" for face in (await world.faces()).values())
-
-    await world.until(all_connected, "all accounts are connected")
+    await world.until(world.all_connected, "all accounts are connected")
     killed_at = time.time()
     async with anyio.create_task_group() as writers:
         for chat in world.chats:

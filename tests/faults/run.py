@@ -18,7 +18,8 @@ from tests.faults.world import PATIENCE_S, World
 WARM_UP_S = 1.0
 COOL_DOWN_S = 1.0
 QUIET_S = 6.0
-"""Nothing more is expected when nothing has come for so long, where something may be lost."""
+"""Nothing more is expected when nothing has come for so long on connected accounts."""
+LONGEST_S = 2 * PATIENCE_S
 
 
 async def run_plan(
@@ -74,14 +75,15 @@ async def _run_step(world: World, step: Step) -> tuple[float, str, str]:
 async def until_ended(world: World, step: Step) -> None:
     """Until every text has arrived or has been told of; bounded, because one may be lost."""
     patience_s = QUIET_S if step.fault.may_lose else PATIENCE_S
-    left, changed_at = -1, time.monotonic()
-    while time.monotonic() - changed_at < patience_s:
+    left, began = -1, time.monotonic()
+    changed_at = began
+    while time.monotonic() - changed_at < patience_s and time.monotonic() - began < LONGEST_S:
         evidence = Evidence()
         with contextlib.suppress(psycopg.OperationalError):
             evidence = await world.evidence()
         now_left = world.ledger.open(step.number, evidence)
         if now_left == 0:
             return
-        if now_left != left:
+        if now_left != left or not await world.all_connected():
             left, changed_at = now_left, time.monotonic()
         await anyio.sleep(0.3)

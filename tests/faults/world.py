@@ -115,6 +115,12 @@ class World:
         )
         return {row["id"]: row for row in found}
 
+    async def all_connected(self) -> bool:
+        """False too while the database cannot be asked."""
+        with contextlib.suppress(psycopg.OperationalError):
+            return all(face["status"] == "connected" for face in (await self.faces()).values())
+        return False
+
     async def owners(self) -> dict[str, str | None]:
         """Who holds a valid lease of each account."""
         found = await self.rows(
