@@ -244,14 +244,16 @@ async def realtime_cut(world: World, dice: random.Random) -> str:
 
 @fault("Realtime silent")
 async def realtime_silent(world: World, dice: random.Random) -> str:
-    without = world.host.log.count("commands came without a ring")
+    """Who writes all the time keeps the claims going; that the bell is replaced is seen in
+    tests/integration/bridge, where nobody writes."""
     world.stack.faults.realtime_deaf()
     try:
-        await world.until_logged(world.host, "commands came without a ring", times=without + 1)
+        await anyio.sleep(6)
+        await world.until_flowing()
     finally:
         world.stack.faults.realtime_on()
     await world.until_flowing()
-    return "commands are polled; the watchdog subscribes anew"
+    return "commands are polled, and claimed when others end"
 
 
 @fault("Realtime says everything twice")
