@@ -47,7 +47,7 @@ def fault(
 # ------------------------------------------------------------------------------- processes
 
 
-@fault("kill -9 of an engine", may_lose=KILLED_IN_A_BURST, short=True)
+@fault("kill -9 of an engine", may_lose=KILLED_IN_A_BURST)
 async def kill_engine(world: World, dice: random.Random) -> str:
     engine = dice.choice(world.engines(world.host))
     engine.kill()
@@ -97,7 +97,7 @@ async def _freeze(world: World, *, engines: bool) -> str:
     return "another host takes over; the frozen one is fenced"
 
 
-@fault("a whole host frozen for longer than its lease, another takes over", short=True)
+@fault("a whole host frozen for longer than its lease, another takes over")
 async def freeze_host(world: World, dice: random.Random) -> str:
     return await _freeze(world, engines=True)
 
@@ -306,7 +306,7 @@ async def _newest_file(world: World, account: str) -> list[Row]:
 # ------------------------------------------------------------------------------- WhatsApp
 
 
-@fault("WhatsApp drops all connections", short=True)
+@fault("WhatsApp drops all connections")
 async def whatsapp_drops(world: World, dice: random.Random) -> str:
     for _ in range(3):
         await world.sync(lambda: world.simulator.start_fault("drop"))
