@@ -78,6 +78,8 @@ async def _one(world: World, step: Step) -> float:
         victim = dice.choice(world.engines(world.host))
         killed_at = time.time()
         victim.kill()
+    for account in world.accounts:  # an account whose engine dies every few seconds is held back
+        await world.frontend.insert_command(account, "connect", {"method": "qr"})
     await until_ended(world, step)
     return killed_at
 
