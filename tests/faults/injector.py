@@ -33,12 +33,17 @@ KILLED_IN_A_BURST = 3
 
 
 def fault(
-    name: str, *, may_lose: int = 0, may_refuse: bool = False, short: bool = False
+    name: str,
+    *,
+    may_lose: int = 0,
+    may_refuse: bool = False,
+    may_misplace: bool = False,
+    short: bool = False,
 ) -> Callable[[Inject], Inject]:
     """Put it on the list."""
 
     def add(inject: Inject) -> Inject:
-        FAULTS.append(Fault(name, inject, may_lose, may_refuse, short))
+        FAULTS.append(Fault(name, inject, may_lose, may_refuse, may_misplace, short))
         return inject
 
     return add
@@ -97,7 +102,7 @@ async def _freeze(world: World, *, engines: bool) -> str:
     return "another host takes over; the frozen one is fenced"
 
 
-@fault("a whole host frozen for longer than its lease, another takes over")
+@fault("a whole host frozen for longer than its lease, another takes over", may_misplace=True)
 async def freeze_host(world: World, dice: random.Random) -> str:
     return await _freeze(world, engines=True)
 

@@ -21,6 +21,8 @@ class Fault:
         may_lose: how many messages one injection may cost in standard durability (docs/faults.md
             says why); 0 in strict.
         may_refuse: commands may fail, because they are told that the account rests.
+        may_misplace: a host that woke up hands in late what it had not recorded, behind what its
+            successor has recorded since.
         short: part of `make test`.
     """
 
@@ -28,6 +30,7 @@ class Fault:
     inject: Callable[[World, random.Random], Awaitable[str]]
     may_lose: int = 0
     may_refuse: bool = False
+    may_misplace: bool = False
     short: bool = False
 
 

@@ -67,7 +67,7 @@ def problems(outcomes: Sequence[Outcome], *, strict: bool = False) -> list[str]:
             found.append(f"{where}: lost {verdict.lost}")
         if verdict.doubled:
             found.append(f"{where}: doubled {verdict.doubled}")
-        if verdict.misplaced:
+        if verdict.misplaced and not fault.may_misplace:
             found.append(f"{where}: wrong order {verdict.misplaced}")
         if verdict.refused and not fault.may_refuse:
             found.append(f"{where}: refused {verdict.refused}")
