@@ -13,7 +13,7 @@ understands yet is not lost.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -138,6 +138,7 @@ class GroupNews(Struct, frozen=True, tag=True):
         by_me: the account itself did it.
         version: WhatsApp's mark of the state that this made, if it told.
         disappearing_s: new messages disappear after these seconds; 0 = they stay.
+        picture: whether there is one now, which is another.
     """
 
     chat: Jid
@@ -155,8 +156,18 @@ class GroupNews(Struct, frozen=True, tag=True):
     announce: bool | None = None
     locked: bool | None = None
     disappearing_s: int | None = None
+    picture: bool | None = None
     deleted: bool = False
     created: bool = False
+
+
+class PictureChanged(Struct, frozen=True, tag=True):
+    """A person has another picture, or none any more: it has to be asked for.
+
+    That of a group is news of the group.
+    """
+
+    person: Person
 
 
 class CallTold(Struct, frozen=True, tag=True):
@@ -194,6 +205,7 @@ SpooledEvent = (
     | SendFailed
     | PersonSeen
     | GroupNews
+    | PictureChanged
     | CallTold
     | EventNotUnderstood
 )
@@ -330,4 +342,20 @@ class SessionEnded(Struct, frozen=True, tag=True):
     retry_after_s: float | None = None
 
 
-Signal = QrShown | PairingCodeShown | PairingFailed | Connected | Disconnected | SessionEnded
+class TypingShown(Struct, frozen=True, tag=True):
+    """Somebody types (`composing`), speaks (`recording`), or stopped (`paused`)."""
+
+    chat: Jid
+    person: Person
+    state: Literal["composing", "recording", "paused"]
+
+
+Signal = (
+    QrShown
+    | PairingCodeShown
+    | PairingFailed
+    | Connected
+    | Disconnected
+    | SessionEnded
+    | TypingShown
+)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import NewType
 
 AccountId = NewType("AccountId", str)
@@ -29,6 +30,11 @@ PHONE_SERVER = "s.whatsapp.net"
 LID_SERVER = "lid"
 GROUP_SERVER = "g.us"
 
+# Brazilian mobile numbers got a ninth digit, and WhatsApp keeps many without it. Eight digits that
+# begin with 2 to 5 are somebody's landline.
+_NINE = re.compile(r"55([1-9]\d)9([6-9]\d{7})", re.ASCII)
+_EIGHT = re.compile(r"55([1-9]\d)([6-9]\d{7})", re.ASCII)
+
 
 def server_of(jid: Jid) -> str:
     """The part after the `@`, which says what kind of address it is."""
@@ -38,3 +44,12 @@ def server_of(jid: Jid) -> str:
 def is_group(jid: Jid) -> bool:
     """Whether the address names a group."""
     return server_of(jid) == GROUP_SERVER
+
+
+def spellings(digits: str) -> list[str]:
+    """Under which numbers WhatsApp may know somebody: as given first, then the other Brazilian."""
+    if found := _NINE.fullmatch(digits):
+        return [digits, f"55{found[1]}{found[2]}"]
+    if found := _EIGHT.fullmatch(digits):
+        return [digits, f"55{found[1]}9{found[2]}"]
+    return [digits]

@@ -24,10 +24,10 @@ from bridge.errors import BridgeError
 from bridge.events import Delivery
 from bridge.ids import AccountId, CommandId, Jid, LeaseEpoch, SpoolPosition
 from bridge.normalise import Row, rows_of, to_json
+from bridge.normalise.groups import row_of_group
 from bridge.normalise.rows import (
     CommandFinishedRow,
     DiagnosticRow,
-    GroupRow,
     MessageRow,
     SentRow,
 )
@@ -98,7 +98,7 @@ class Pumping:
     Attributes:
         before_sent: awaited before a `sent` is recorded: the session state must be safe first.
         on_recorded: told the position up to which everything is in the database.
-        groups_asked: groups whose subject was asked for already.
+        groups_asked: groups that were asked for already.
     """
 
     feed: Feed
@@ -225,13 +225,13 @@ class Ingest:
                 known = await feed.ask(AskGroup(chat=group))
             except BridgeError as fault:
                 logger.info(
-                    "The name of a group could not be asked for",
+                    "A group could not be asked for",
                     account=feed.account,
                     code=fault.code,
                 )
                 return
-            if known is not None and known["subject"] is not None:
-                await self._write(feed, [GroupRow(jid=group, subject=known["subject"])])
+            if known is not None:
+                await self._write(feed, [row_of_group(group, known)])
 
 
 async def _read(feed: Feed, send: MemoryObjectSendStream[Delivery]) -> None:

@@ -42,6 +42,20 @@ class Quote(Order, frozen=True):
 # --------------------------------------------------------------------------- outgoing messages
 
 
+class Shown(Order, frozen=True, kw_only=True):
+    """What goes for every message that people see.
+
+    Attributes:
+        forwarded: apps show that it was written elsewhere.
+        disappears_after_s: the timer of its chat; apps delete it then.
+    """
+
+    mentions: list[Jid] = []
+    quote: Quote | None = None
+    forwarded: bool = False
+    disappears_after_s: int | None = None
+
+
 class LinkPreview(Order, frozen=True):
     """What apps show of a page under a text that names it.
 
@@ -56,12 +70,10 @@ class LinkPreview(Order, frozen=True):
     thumbnail: bytes | None = None
 
 
-class Text(Order, frozen=True, tag=True):
+class Text(Shown, frozen=True, tag=True):
     """A text, with who is mentioned in it and what it answers."""
 
     text: str
-    mentions: list[Jid] = []
-    quote: Quote | None = None
     preview: LinkPreview | None = None
 
 
@@ -76,10 +88,11 @@ class Uploaded(Order, frozen=True):
     size_bytes: int
 
 
-class Media(Order, frozen=True, tag=True):
+class Media(Shown, frozen=True, tag=True):
     """A file that was uploaded.
 
     Attributes:
+        animated: of a sticker: it moves.
         seconds: duration of audio and video.
         waveform: 64 values from 0 to 100 of a voice note.
         thumbnail: small JPEG.
@@ -92,40 +105,48 @@ class Media(Order, frozen=True, tag=True):
     file_name: str | None = None
     voice_note: bool = False
     view_once: bool = False
+    animated: bool = False
     seconds: int | None = None
     width: int | None = None
     height: int | None = None
     waveform: bytes | None = None
     thumbnail: bytes | None = None
-    mentions: list[Jid] = []
-    quote: Quote | None = None
 
 
-class Location(Order, frozen=True, tag=True):
-    """A place; degrees, WGS 84."""
+class Location(Shown, frozen=True, tag=True):
+    """A place; degrees, WGS 84.
+
+    Attributes:
+        live: shown as a place that moves, with a `caption`; without, with name and address.
+    """
 
     latitude: float
     longitude: float
     name: str | None = None
     address: str | None = None
-    quote: Quote | None = None
+    live: bool = False
+    caption: str | None = None
 
 
-class Contact(Order, frozen=True, tag=True):
-    """A contact card; the numbers are E.164 digits."""
+class Card(Order, frozen=True):
+    """Somebody on a contact card; the numbers are E.164 digits."""
 
     name: str
     numbers: list[str]
-    quote: Quote | None = None
 
 
-class Poll(Order, frozen=True, tag=True):
-    """A question with options, of which up to `selectable` may be chosen."""
+class Contact(Shown, frozen=True, tag=True):
+    """One contact card, or several in one message."""
+
+    cards: list[Card]
+
+
+class Poll(Shown, frozen=True, tag=True):
+    """A question with options, of which up to `selectable` may be chosen; 0 = any number."""
 
     question: str
     options: list[str]
     selectable: int = 1
-    quote: Quote | None = None
 
 
 class Reaction(Order, frozen=True, tag=True):
@@ -138,11 +159,16 @@ class Reaction(Order, frozen=True, tag=True):
 
 
 class Edit(Order, frozen=True, tag=True):
-    """A new text for an own message."""
+    """A new text for an own message.
+
+    Attributes:
+        media: of a message with a file: the file again, with the text as its caption.
+    """
 
     target: WhatsAppMessageId
     text: str
     mentions: list[Jid] = []
+    media: Media | None = None
 
 
 class Revoke(Order, frozen=True, tag=True):
@@ -153,7 +179,8 @@ class Revoke(Order, frozen=True, tag=True):
     target_from_me: bool
 
 
-Outgoing = Text | Media | Location | Contact | Poll | Reaction | Edit | Revoke
+Said = Text | Media | Location | Contact | Poll
+Outgoing = Said | Reaction | Edit | Revoke
 
 
 # --------------------------------------------------------------------------- requests
@@ -173,6 +200,10 @@ class ShowTyping(Order, frozen=True, tag=True):
 
     chat: Jid
     state: Literal["composing", "recording", "paused"]
+
+
+class ShowOnline(Order, frozen=True, tag=True):
+    """Look online until the connection ends: only then WhatsApp tells who types."""
 
 
 class CheckNumbers(Order, frozen=True, tag=True):
@@ -252,11 +283,23 @@ class RejectCall(Order, frozen=True, tag=True):
     call_id: str
 
 
-class AskPicture(Order, frozen=True, tag=True):
-    """Picture of a person or group; answers `{id, url}` or null where there is none to see."""
+class FetchPicture(Order, frozen=True, tag=True):
+    """The picture of a person or group, as a file.
+
+    Answers `{state}`: `fetched` with `id`, `sha256` and `size_bytes`; `unchanged` if it is the one
+    that is known; `none` if there is none; `hidden` if this account may not see it.
+    """
 
     of: Jid
+    path: str
+    max_bytes: int
     known_id: str | None = None
+
+
+class AskPerson(Order, frozen=True, tag=True):
+    """What a person tells; answers `{push_name, business_name, about}`, each null if unknown."""
+
+    person: Jid
 
 
 class UploadMedia(Order, frozen=True, tag=True):
@@ -291,6 +334,7 @@ class Logout(Order, frozen=True, tag=True):
 Request = (
     MarkRead
     | ShowTyping
+    | ShowOnline
     | CheckNumbers
     | AskGroup
     | CreateGroup
@@ -301,7 +345,8 @@ Request = (
     | SetProfile
     | Block
     | RejectCall
-    | AskPicture
+    | FetchPicture
+    | AskPerson
     | UploadMedia
     | DownloadMedia
     | Logout

@@ -276,6 +276,7 @@ class Account:
             known_epoch=self._known_epoch,
             settle=not self._settled,
             history_days=int(self._lease.settings.get("history_days", 14)),
+            receive_typing=self.settings.get("receive_typing") is True,
         )
         self._live = live
         try:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Literal, Protocol
@@ -35,7 +36,7 @@ from bridge.engine.host import (
     UseLocal,
 )
 from bridge.engine.replica import StateUnreadable, restore
-from bridge.errors import AccountError, BridgeError, LeaseLost
+from bridge.errors import AccountError, BridgeError, CommandError, LeaseLost
 from bridge.events import (
     Connected,
     Disconnected,
@@ -44,14 +45,17 @@ from bridge.events import (
     QrShown,
     SessionEnded,
     Signal,
+    TypingShown,
 )
 from bridge.ids import AccountId, CommandId, LeaseEpoch, SpoolPosition
+from bridge.orders import ShowOnline
 from bridge.supabase.patience import until_available
 from bridge.supabase.rpc import BridgeRpc, StoredSession
 from bridge.vault import Vault, open_json
 
 # A connection that is back within this time was never gone for those who look at the row.
 BLIP_S = 5.0
+ONLINE_PAUSES_S = (0.0, 1.0, 2.0, 5.0, 15.0, 60.0)
 # After the engine closed: time for the last deliveries and the last state. With Supabase away they
 # stay on this disk, sealed in the spool and in the session file.
 DRAIN_S = 5.0
@@ -111,6 +115,7 @@ class Surroundings:
     Attributes:
         ring: something may be claimable now.
         record_history: None = histories stay where they are.
+        typing: somebody types; must not wait.
     """
 
     rpc: BridgeRpc
@@ -119,6 +124,7 @@ class Surroundings:
     record: Recorder
     ring: Callable[[], None]
     record_history: HistoryRecorder | None = None
+    typing: Callable[[AccountId, LeaseEpoch, TypingShown], None] = lambda *_: None
 
 
 class Mode(StrEnum):
@@ -168,6 +174,7 @@ class LiveSession:
         known_epoch: LeaseEpoch | None,
         settle: bool,
         history_days: int = 14,
+        receive_typing: bool = False,
     ) -> None:
         self._around = around
         self._account = account
@@ -180,6 +187,7 @@ class LiveSession:
         self._known_epoch = known_epoch
         self._settle_rows = settle
         self._history_days = history_days
+        self._receive_typing = receive_typing
         self._linked_anew = anyio.Event()
         self.connected = False
         self.linked = mode is Mode.RESUME
@@ -319,6 +327,9 @@ class LiveSession:
                 await self.settled.wait()
                 return Ended(None)
             async for signal in session.signals:
+                if isinstance(signal, TypingShown):
+                    self._around.typing(self._account, self._epoch, signal)
+                    continue
                 ended = await self._take(signal, helpers)
                 if ended is not None:
                     return ended
@@ -382,6 +393,18 @@ class LiveSession:
         self._connected_at = time.monotonic()
         self._linked_anew.set()
         self._around.ring()
+        if self._receive_typing:
+            helpers.start_soon(self._show_online, name="look online")
+
+    async def _show_online(self) -> None:
+        """Or not: then nobody is told to type, until the next connection."""
+        assert self.session is not None
+        for pause_s in ONLINE_PAUSES_S:
+            await anyio.sleep(pause_s)
+            # whatsmeow presence.go: not before the phone has told the account's own name
+            with suppress(CommandError, EngineDied):
+                await self.session.ask(ShowOnline())
+                return
 
     async def _tell_lost(self, blip: anyio.CancelScope) -> None:
         with blip:

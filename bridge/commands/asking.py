@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from pathlib import Path
@@ -24,7 +23,7 @@ from bridge.commands.payloads import (
 )
 from bridge.commands.ports import AccountPort
 from bridge.errors import CommandError
-from bridge.ids import Jid
+from bridge.ids import Jid, spellings
 from bridge.orders import (
     AskInvite,
     Block,
@@ -38,10 +37,6 @@ from bridge.orders import (
     ShowTyping,
 )
 from bridge.supabase.rpc import ClaimedCommand, CommandContext, Target
-
-# Brazilian mobile numbers got a ninth digit, and WhatsApp keeps many under the old form.
-_NINE = re.compile(r"55([1-9]\d)9(\d{8})")
-_EIGHT = re.compile(r"55([1-9]\d)([6-9]\d{7})")
 
 # Answers that leave it open whether a group was made.
 _IN_DOUBT = frozenset(
@@ -178,15 +173,6 @@ class Asker:
         if self._pictures is None:
             raise NotAvailable("Pictures cannot be set by this bridge.")
         return str(await stack.enter_async_context(self._pictures(command, account, path)))
-
-
-def spellings(digits: str) -> list[str]:
-    """Under which numbers WhatsApp may know somebody: as given first, then the other Brazilian."""
-    if found := _NINE.fullmatch(digits):
-        return [digits, f"55{found[1]}{found[2]}"]
-    if found := _EIGHT.fullmatch(digits):
-        return [digits, f"55{found[1]}9{found[2]}"]
-    return [digits]
 
 
 async def _check_numbers(

@@ -24,6 +24,7 @@ from bridge.commands.payloads import (
     parse,
 )
 from bridge.commands.ports import AccountPort, Accounts, ExecutorRpc
+from bridge.commands.profiles import RefreshPicture, refresh_profile
 from bridge.commands.sending import OUTGOING_TYPES, Composer, Files, Previews
 from bridge.engine.host import PairByCode, PairByQr
 from bridge.errors import BridgeError, CommandError, LeaseLost
@@ -60,6 +61,7 @@ class Executor:
         files: prepares what `send` sends; without it files are refused.
         previews: looks at the pages that texts name.
         pictures: fetches what `group_update` and `set_profile` set.
+        avatars: fetches what people and groups look like, for `refresh_profile`.
     """
 
     def __init__(
@@ -70,11 +72,13 @@ class Executor:
         *,
         previews: Previews | None = None,
         pictures: Pictures | None = None,
+        avatars: RefreshPicture | None = None,
     ) -> None:
         self._rpc = rpc
         self._accounts = accounts
         self._composer = Composer(rpc, files, previews)
         self._asker = Asker(pictures)
+        self._avatars = avatars
 
     async def execute(self, command: ClaimedCommand) -> None:
         """Do it and finish its row. Raises nothing."""
@@ -127,6 +131,8 @@ class Executor:
                 return await self._mark_read(account, command, payload)
             case "sync_history":
                 return await sync_history(self._rpc, command)
+            case "refresh_profile":
+                return await refresh_profile(self._rpc, self._avatars, account, command)
             case type_ if type_ in OUTGOING_TYPES:
                 await self._send(account, command)
                 return None

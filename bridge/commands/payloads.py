@@ -46,12 +46,14 @@ class EmptyPayload(Payload, frozen=True):
 
 
 class SendPayload(Payload, frozen=True):
-    """What every `send` may have."""
+    """What every `send` may have; `disappears_after_s` is the database's word, when it is taken."""
 
     to: str
     type: str
     quoted_message_id: str | None = None
     simulate_typing: bool = False
+    forwarded: bool = False
+    disappears_after_s: int | None = None
 
 
 class SendTextPayload(SendPayload, frozen=True, kw_only=True):
@@ -82,13 +84,23 @@ class SendLocationPayload(SendPayload, frozen=True, kw_only=True):
     longitude: float
     name: str | None = None
     address: str | None = None
+    live: bool = False
+    caption: str | None = None
 
 
-class SendContactPayload(SendPayload, frozen=True, kw_only=True):
-    """`send` of type `contact`; the database made digits of the numbers."""
+class ContactCard(Payload, frozen=True):
+    """Somebody on a contact card."""
 
     name: str
     numbers: list[str]
+
+
+class SendContactPayload(SendPayload, frozen=True, kw_only=True):
+    """`send` of type `contact`: one card, or several; the database made digits of the numbers."""
+
+    name: str | None = None
+    numbers: list[str] | None = None
+    contacts: list[ContactCard] | None = None
 
 
 class SendPollPayload(SendPayload, frozen=True, kw_only=True):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import msgspec
 
 from bridge.commands.payloads import (
+    BadPayload,
+    ContactCard,
     EditPayload,
     MessagePayload,
     NotAvailable,
@@ -23,6 +26,7 @@ from bridge.commands.ports import AccountPort, ExecutorRpc
 from bridge.errors import CommandError
 from bridge.ids import Jid, WhatsAppMessageId
 from bridge.orders import (
+    Card,
     Contact,
     Edit,
     LinkPreview,
@@ -33,10 +37,11 @@ from bridge.orders import (
     Quote,
     Reaction,
     Revoke,
+    Said,
     Text,
 )
 from bridge.supabase.patience import until_available
-from bridge.supabase.rpc import ClaimedCommand, CommandContext, Target
+from bridge.supabase.rpc import ClaimedCommand, CommandContext, Target, TargetFile
 
 # What apps show of an answered message; more would only be carried along.
 QUOTE_CHARS = 1000
@@ -75,8 +80,9 @@ class Files(Protocol):
         file_name: str | None = None,
         mime_type: str | None = None,
         voice_note: bool = False,
+        attach: bool = True,
     ) -> Media:
-        """The file as WhatsApp has it then."""
+        """The file as WhatsApp has it then; `attach`: it is the file of the command's message."""
 
 
 class Previews(Protocol):
@@ -84,6 +90,17 @@ class Previews(Protocol):
 
     async def of(self, text: str) -> LinkPreview | None:
         """Of the first link in a text; None if there is nothing to show."""
+
+
+@dataclass(frozen=True, slots=True)
+class _AtWhatsApp:
+    """A message that can be changed there."""
+
+    id: WhatsAppMessageId
+    sender: Jid
+    from_me: bool
+    tipo: str
+    file: TargetFile | None
 
 
 class Composer:
@@ -104,34 +121,63 @@ class Composer:
         """
         match command.type:
             case "edit":
-                edit = parse(command.payload, EditPayload)
-                target = (await self._target(command))[0]
-                return Edit(target=target, text=edit.text, mentions=edit.mentions)
+                return await self._edit(account, command, parse(command.payload, EditPayload))
             case "revoke":
                 parse(command.payload, MessagePayload)
-                target, sender, from_me = await self._target(command)
-                return Revoke(target=target, target_sender=sender, target_from_me=from_me)
+                target = await self._target(command)
+                return Revoke(
+                    target=target.id, target_sender=target.sender, target_from_me=target.from_me
+                )
             case "react":
                 react = parse(command.payload, ReactPayload)
-                target, sender, from_me = await self._target(command)
+                target = await self._target(command)
                 return Reaction(
-                    target=target,
-                    target_sender=sender,
-                    target_from_me=from_me,
+                    target=target.id,
+                    target_sender=target.sender,
+                    target_from_me=target.from_me,
                     emoji=react.emoji,
                 )
             case _:
                 return await self._message(account, command)
 
+    async def _edit(self, account: AccountPort, command: ClaimedCommand, edit: EditPayload) -> Edit:
+        target = await self._target(command)
+        order = Edit(target=target.id, text=edit.text, mentions=edit.mentions)
+        if target.tipo == "text":
+            return order
+        if target.file is None:
+            raise MessageNotSent("The file of the message is not in the bucket (any more).")
+        # apps take a caption only with the whole message, so the file is uploaded once more
+        media = await self._ready_files.prepare(
+            command,
+            account,
+            kind=target.tipo,
+            storage_path=target.file.path,
+            file_name=target.file.file_name,
+            mime_type=target.file.mime_type,
+            attach=False,
+        )
+        media = msgspec.structs.replace(media, caption=edit.text, mentions=edit.mentions)
+        return msgspec.structs.replace(order, media=media)
+
     async def _message(self, account: AccountPort, command: ClaimedCommand) -> Outgoing:
         payload = send_payload(command)
         quote = await self._quote(command, payload)
+        return msgspec.structs.replace(
+            await self._said(account, command, payload),
+            quote=quote,
+            forwarded=payload.forwarded,
+            disappears_after_s=payload.disappears_after_s,
+        )
+
+    async def _said(
+        self, account: AccountPort, command: ClaimedCommand, payload: SendPayload
+    ) -> Said:
         match payload:
             case SendTextPayload():
                 return Text(
                     text=payload.text,
                     mentions=payload.mentions,
-                    quote=quote,
                     preview=await self._preview(payload),
                 )
             case SendLocationPayload():
@@ -140,16 +186,16 @@ class Composer:
                     longitude=payload.longitude,
                     name=payload.name,
                     address=payload.address,
-                    quote=quote,
+                    live=payload.live,
+                    caption=payload.caption,
                 )
             case SendContactPayload():
-                return Contact(name=payload.name, numbers=payload.numbers, quote=quote)
+                return Contact(cards=_cards(payload))
             case SendPollPayload():
                 return Poll(
                     question=payload.question,
                     options=payload.options,
                     selectable=payload.selectable,
-                    quote=quote,
                 )
             case SendFilePayload():
                 media = await self._file(account, command, payload)
@@ -158,7 +204,6 @@ class Composer:
                     caption=payload.caption or None,
                     view_once=payload.view_once,
                     mentions=payload.mentions,
-                    quote=quote,
                 )
             case _:
                 raise NotAvailable(f"`send` cannot do type {payload.type!r} in this version.")
@@ -166,9 +211,7 @@ class Composer:
     async def _file(
         self, account: AccountPort, command: ClaimedCommand, payload: SendFilePayload
     ) -> Media:
-        if self._files is None:
-            raise NotAvailable("Files cannot be sent by this bridge.")
-        return await self._files.prepare(
+        return await self._ready_files.prepare(
             command,
             account,
             kind=payload.type,
@@ -178,6 +221,12 @@ class Composer:
             mime_type=payload.mime_type,
             voice_note=payload.ptt,
         )
+
+    @property
+    def _ready_files(self) -> Files:
+        if self._files is None:
+            raise NotAvailable("Files cannot be sent by this bridge.")
+        return self._files
 
     async def _preview(self, payload: SendTextPayload) -> LinkPreview | None:
         if not payload.link_preview or self._previews is None:
@@ -196,13 +245,15 @@ class Composer:
             text=target.text[:QUOTE_CHARS],
         )
 
-    async def _target(self, command: ClaimedCommand) -> tuple[WhatsAppMessageId, Jid, bool]:
+    async def _target(self, command: ClaimedCommand) -> _AtWhatsApp:
         target = (await self.context(command)).target or Target()
         if target.whatsapp_message_id is None or target.sender_jid is None:
             raise MessageNotSent("The message is not at WhatsApp, so it cannot be changed there.")
         if target.revoked:
             raise MessageNotSent("The message was deleted meanwhile.")
-        return target.whatsapp_message_id, target.sender_jid, target.from_me
+        return _AtWhatsApp(
+            target.whatsapp_message_id, target.sender_jid, target.from_me, target.tipo, target.file
+        )
 
     async def context(self, command: ClaimedCommand) -> CommandContext:
         """What the database knows about a command."""
@@ -210,6 +261,15 @@ class Composer:
             lambda: self._rpc.command_context(command.account_id, command.lease_epoch, command.id),
             what="look up what a command is about",
         )
+
+
+def _cards(payload: SendContactPayload) -> list[Card]:
+    cards = payload.contacts or []
+    if payload.name is not None and payload.numbers is not None:
+        cards = [ContactCard(name=payload.name, numbers=payload.numbers), *cards]
+    if not cards:
+        raise BadPayload("The payload is wrong: there is no contact in it.")
+    return [Card(name=card.name, numbers=card.numbers) for card in cards]
 
 
 def send_payload(command: ClaimedCommand) -> SendPayload:

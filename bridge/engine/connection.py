@@ -19,12 +19,13 @@ from typing import Any
 
 import msgspec
 
-from bridge.engine import downloads, endings, news, outcome, translate
+from bridge.engine import downloads, endings, news, outcome, pictures, translate, upstream
 from bridge.engine.gate import Gate, Hold
 from bridge.engine.history import Announced
 from bridge.engine.outcome import Refusal
 from bridge.engine.plan import Leaks, Outlets, Plan
 from bridge.engine.sender import Job, Sender
+from bridge.engine.spelling import other_numbers, person_found
 from bridge.engine.turns import Turns
 from bridge.engine.whatsapp import compose
 from bridge.engine.whatsapp.client import Client, Kind, RequestFailed
@@ -47,13 +48,17 @@ from bridge.events import (
 from bridge.ids import GROUP_SERVER, PHONE_SERVER, CommandId, Jid, is_group, server_of
 from bridge.orders import (
     AskGroup,
+    AskPerson,
+    CheckNumbers,
     DownloadMedia,
+    FetchPicture,
     Logout,
     MarkRead,
     Outgoing,
     RejectCall,
     Request,
     ShowTyping,
+    Uploaded,
     UploadMedia,
 )
 
@@ -77,6 +82,7 @@ _TRANSLATIONS: dict[Kind, Callable[[Any, Person], SpooledEvent | None]] = {
     Kind.RECEIPT: translate.receipt,
     Kind.GROUP_CHANGED: news.group_changed,
     Kind.JOINED_GROUP: news.group_joined,
+    Kind.PICTURE_CHANGED: news.picture_changed,
     Kind.CALL_OFFERED: news.call_offered,
     Kind.CALL_NOTICED: news.call_noticed,
     Kind.CALL_ACCEPTED: news.call_accepted,
@@ -107,6 +113,7 @@ class Connection:
         self._qr_count = 0
         self._told_lids: set[Jid] = set()
         self._turns = Turns()
+        self._door: upstream.Door | None = None
         self._sender = Sender(self._send, self._hindrance, outlets.spool)
         self._runner = threading.Thread(target=self._run, name="neonize", daemon=True)
         self._shutting = False
@@ -163,6 +170,7 @@ class Connection:
                 self._maps_written()
             return
         self._turns.look(entry)
+        self._door = upstream.door_in(entry) or self._door
         if _LOCKED in entry:
             self._out.complain("database_locked", "SQLite waited too long for a reader.")
 
@@ -248,17 +256,13 @@ class Connection:
             return
         own = self._own
         assert own is not None
-        if kind is Kind.MESSAGE and self._out.histories is not None:
-            announced = translate.announced_history(proto)
-            if announced is not None:
-                self._out.histories.announce(announced)
-                return
+        if kind is Kind.MESSAGE and self._announces_history(proto):
+            return
         if kind in _TRANSLATIONS:
-            event = _TRANSLATIONS[kind](proto, own)
-            if isinstance(event, MessageReceived) and proto.Message.HasField("pollUpdateMessage"):
-                event = self._with_vote(event, proto)
-            if event is not None:
-                self._out.spool(event)
+            self._take_lasting(_TRANSLATIONS[kind](proto, own), proto)
+        elif kind is Kind.TYPING:
+            if (shown := translate.typing(proto)) is not None:
+                self._out.signal(shown)
         elif kind is Kind.CONNECTED:
             self._connected(own)
         elif kind is Kind.DISCONNECTED:
@@ -266,6 +270,19 @@ class Connection:
             self._out.signal(Disconnected())
         else:
             self._end(endings.of_event(kind.name, proto))
+
+    def _take_lasting(self, event: SpooledEvent | None, proto: Any) -> None:
+        if isinstance(event, MessageReceived) and proto.Message.HasField("pollUpdateMessage"):
+            event = self._with_vote(event, proto)
+        if event is not None:
+            self._out.spool(event)
+
+    def _announces_history(self, proto: Any) -> bool:
+        histories = self._out.histories
+        if histories is None or (announced := translate.announced_history(proto)) is None:
+            return False
+        histories.announce(announced)
+        return True
 
     def _with_vote(self, event: MessageReceived, proto: Any) -> MessageReceived:
         """Votes are encrypted once more, with a secret of the poll that the session keeps."""
@@ -334,19 +351,31 @@ class Connection:
         return None if self._online else outcome.NOT_CONNECTED
 
     def _send(self, job: Job) -> SpooledEvent:
-        message = compose.message_of(job.order, job.to)
+        to = self._spelt_right(job.to)
+        message = compose.message_of(job.order, to)
         self._turns.begin_send()
         try:
             with self._entering():
-                sent = self._client.send(job.to, message)
+                sent = self._client.send(to, message)
         except CommandError:
             return outcome.SESSION_OVER.of(job.command_id)
         except RequestFailed as error:
             return outcome.refusal_of(str(error), in_group=is_group(job.to)).of(job.command_id)
         finally:
             self._turns.end_send()
-        self._tell_lid_of(job.to)
+        self._tell_lid_of(to)
         return SendSucceeded(command_id=job.command_id, id=sent.id, sent_at=sent.sent_at)
+
+    def _spelt_right(self, to: Jid) -> Jid:
+        """Under which of the Brazilian spellings WhatsApp has somebody new."""
+        both, found = other_numbers(to), None
+        if both and self._lid_of(to) is None:
+            with suppress(CommandError, RequestFailed), self._entering():
+                found = person_found(self._client.do(CheckNumbers(numbers=both)))
+        if found is None or found.phone_jid in (None, to):
+            return to  # as it was given; sending says what is wrong
+        self._out.spool(PersonSeen(person=found))
+        return found.phone_jid
 
     def _tell_lid_of(self, to: Jid) -> None:
         """WhatsApp answers from the LID: say whose it is, or receipts would find nobody."""
@@ -376,16 +405,32 @@ class Connection:
                 order = msgspec.structs.replace(order, caller=caller)
             case AskGroup() if server_of(order.chat) != GROUP_SERVER:
                 return None
+            case FetchPicture():
+                with self._asking():
+                    there = self._client.do(order)
+                return pictures.fetch(there, order)
+            case AskPerson():
+                person = self._lid_of(order.person) or order.person
+                order = msgspec.structs.replace(order, person=person)
             case DownloadMedia():
                 return downloads.download(order)  # neither the library nor a connection is needed
             case UploadMedia():
-                with self._asking():
-                    return msgspec.to_builtins(self._client.upload(order))
+                return msgspec.to_builtins(self._upload(order))
         with self._asking():
             value = self._client.do(order)
         if isinstance(order, Logout):
             self._end(SessionEnded(code="logged_out"))
         return value
+
+    def _upload(self, order: UploadMedia) -> Uploaded:
+        large = upstream.is_large(order)
+        if large and (self._door is None or not self._door.is_open):
+            with self._asking():
+                self._client.ask_for_door()  # its answer passes `on_log`
+        if large and self._door is not None and self._door.is_open:
+            return upstream.upload(order, self._door)
+        with self._asking():
+            return self._client.upload(order)
 
     # --------------------------------------------------------------------------------- ending
 

@@ -28,7 +28,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from bridge.errors import CommandError
-from bridge.orders import DownloadMedia
+from bridge.orders import DownloadMedia, MediaKind
 
 HOST = "mmg.whatsapp.net"
 MAC_BYTES = 10
@@ -134,7 +134,7 @@ def download(order: DownloadMedia, *, client: httpx.Client | None = None) -> dic
     return answer
 
 
-def source_of(kind: str, message: bytes) -> Source:
+def source_of(kind: MediaKind, message: bytes) -> Source:
     """Read the part of a message that names the file (protobuf JSON: bytes are base64).
 
     :raises MediaBroken: if something is missing or cannot be.
@@ -151,20 +151,22 @@ def source_of(kind: str, message: bytes) -> Source:
         raise MediaBroken
     if not media_key and not plain:
         raise MediaBroken  # nothing would say whether it is the file of the message
-    info, name = _KINDS[kind]
+    keys, name = keys_of_kind(kind, media_key) if media_key else (None, _KINDS[kind][1])
     mark = base64.urlsafe_b64encode(encrypted).decode()
     joint = "&" if "?" in path else "?"
     return Source(
         url=f"https://{HOST}{path}{joint}hash={mark}&mms-type={name}&__wa-mms=",
-        keys=_keys_of(media_key, info) if media_key else None,
+        keys=keys,
         encrypted_sha256=encrypted or None,
         sha256=plain or None,
     )
 
 
-def _keys_of(media_key: bytes, info: bytes) -> Keys:
+def keys_of_kind(kind: MediaKind, media_key: bytes) -> tuple[Keys, str]:
+    """What a file of a kind is encrypted with, and what the media host calls the kind."""
+    info, name = _KINDS[kind]
     made = HKDF(algorithm=SHA256(), length=112, salt=None, info=info).derive(media_key)
-    return Keys(iv=made[:16], key=made[16:48], mac_key=made[48:80])
+    return Keys(iv=made[:16], key=made[16:48], mac_key=made[48:80]), name
 
 
 def _transfer(http: httpx.Client, source: Source, target: Path, max_bytes: int) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from bridge.engine.translate import jid, person, seconds
-from bridge.events import CallTold, GroupNews, Person, SpooledEvent
+from bridge.events import CallTold, GroupNews, Person, PictureChanged, SpooledEvent
 from bridge.ids import GROUP_SERVER, server_of
 
 
@@ -57,6 +57,19 @@ def group_joined(proto: Any, own: Person) -> SpooledEvent | None:
         created=is_new,
         joined=[] if is_new else [own],
     )
+
+
+def picture_changed(proto: Any, own: Person) -> SpooledEvent | None:
+    """A `Picture` event; None if it is the account's own picture, or nobody's."""
+    of = jid(proto.JID)
+    if of is None:
+        return None
+    if server_of(of) == GROUP_SERVER:
+        by, by_me = _actor(jid(proto.Author), None, own)
+        at = seconds(proto.Timestamp)
+        return GroupNews(chat=of, at=at, by=by, by_me=by_me, picture=not proto.Remove)
+    who, is_me = _actor(of, None, own)
+    return None if who is None or is_me else PictureChanged(person=who)
 
 
 def call_offered(proto: Any, own: Person) -> SpooledEvent | None:

@@ -10,10 +10,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
-from google.protobuf.json_format import MessageToDict
 
 from bridge.engine.history import Record
-from bridge.engine.translate import person, seconds
+from bridge.engine.translate import LUGGAGE, json_of, person, seconds
 from bridge.events import HistoryPart, MessageReceived, PastChat, PastMessage, Person
 from bridge.ids import GROUP_SERVER, Jid, WhatsAppMessageId, server_of
 
@@ -21,7 +20,6 @@ _FAILED = 0
 _STATUS = {3: "delivered", 4: "read", 5: "played"}
 _REVOKED = 1  # WebMessageInfo.StubType
 _MORE_ON_PHONE, _NO_MORE_ON_PHONE = 0, 1  # Conversation.EndOfHistoryTransferType
-_LUGGAGE = {"messageContextInfo", "senderKeyDistributionMessage"}
 _LAST_DAY = 253_370_764_800.0  # 9999-01-01
 
 
@@ -84,9 +82,9 @@ def _chat(proto: Any, own: Person) -> PastChat | None:
 
 def _message(info: Any, chat: Jid, peer: Person | None, own: Person) -> PastMessage | None:
     content = info.message
-    names = {field.name for field, _ in content.ListFields()} - _LUGGAGE
+    said = json_of(content)
     revoked = info.messageStubType == _REVOKED
-    if not info.key.ID or not (names or revoked):
+    if not info.key.ID or not (set(said) - LUGGAGE or revoked):
         return None
     sender = _by(info.key, info.participant, peer, own, info.pushName)
     failed = info.HasField("status") and info.status == _FAILED
@@ -96,7 +94,7 @@ def _message(info: Any, chat: Jid, peer: Person | None, own: Person) -> PastMess
         from_me=info.key.fromMe,
         sent_at=seconds(info.messageTimestamp),
         status="failed" if failed else _STATUS.get(info.status, "sent"),
-        message=MessageToDict(content),
+        message=said,
         revoked=revoked,
         changes=[*_reactions(info, chat, peer, own), *_votes(info, chat, peer, own)],
     )

@@ -6,7 +6,7 @@ read fields by name. Anything that holds nothing for a person gives None.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.unknown_fields import UnknownFieldSet
@@ -19,6 +19,7 @@ from bridge.events import (
     Person,
     ReceiptReceived,
     SpooledEvent,
+    TypingShown,
 )
 from bridge.ids import (
     GROUP_SERVER,
@@ -33,7 +34,7 @@ BROADCAST_SERVER = "broadcast"
 NEWSLETTER_SERVER = "newsletter"
 
 # Keys and context that travel with messages; alone they say nothing.
-_LUGGAGE = {
+LUGGAGE = {
     "senderKeyDistributionMessage",
     "fastRatchetKeySenderKeyDistributionMessage",
     "messageContextInfo",
@@ -43,6 +44,7 @@ _FOR_PEOPLE = {_REVOKE, _DISAPPEARING, _EDIT}
 
 # Neonize_pb2.Receipt.ReceiptType. INACTIVE means "a device has it, nobody looks": WhatsApp's own
 # apps show nothing for it. SENDER, RETRY, PEER_MSG and the like are between devices.
+_COMPOSES, _AUDIO = 1, 2  # Neonize_pb2.ChatPresence
 _RECEIPTS = {1: "delivered", 4: "read", 5: "read_self", 6: "played"}
 
 
@@ -83,7 +85,7 @@ def message(proto: Any, own: Person) -> SpooledEvent | None:
         sender=sender,
         from_me=info.MessageSource.IsFromMe,
         sent_at=seconds(info.Timestamp),
-        message=_content(proto.Message),
+        message=json_of(proto.Message),
         edit=info.Edit,
         view_once=proto.IsViewOnce or proto.IsViewOnceV2 or proto.IsViewOnceV2Extension,
     )
@@ -153,10 +155,23 @@ def receipt(proto: Any, own: Person) -> SpooledEvent | None:
     )
 
 
-def _content(content: Any) -> dict[str, Any]:
+def typing(proto: Any) -> TypingShown | None:
+    """A `ChatPresence` event; None if nobody is named, or it is the account itself."""
+    source = proto.MessageSource
+    chat = jid(source.Chat)
+    who = person(jid(source.Sender), jid(source.SenderAlt))
+    if chat is None or who is None or source.IsFromMe:
+        return None
+    state: Literal["composing", "recording", "paused"] = "paused"
+    if proto.State == _COMPOSES:
+        state = "recording" if proto.Media == _AUDIO else "composing"
+    return TypingShown(chat=chat, person=who, state=state)
+
+
+def json_of(content: Any) -> dict[str, Any]:
     """The protobuf JSON; a kind that is newer than our protobufs is named by its number."""
     found: dict[str, Any] = MessageToDict(content)
-    if not set(found) - _LUGGAGE:
+    if not set(found) - LUGGAGE:
         unknown = UnknownFieldSet(content)
         found |= {f"field{unknown[place].field_number}": {} for place in range(len(unknown))}
     return found
@@ -164,10 +179,10 @@ def _content(content: Any) -> dict[str, Any]:
 
 def _says_something(content: Any) -> bool:
     names = {field.name for field, _ in content.ListFields()}
-    if names == {"protocolMessage"} or names - _LUGGAGE == {"protocolMessage"}:
+    if names == {"protocolMessage"} or names - LUGGAGE == {"protocolMessage"}:
         return content.protocolMessage.type in _FOR_PEOPLE
     # a kind that is newer than our protobufs is an unknown field
-    return bool(names - _LUGGAGE) or len(UnknownFieldSet(content)) > 0
+    return bool(names - LUGGAGE) or len(UnknownFieldSet(content)) > 0
 
 
 def _place(

@@ -56,6 +56,18 @@ class Transcode(msgspec.Struct, frozen=True, kw_only=True, tag="transcode"):
     limits: ProcessLimits
 
 
+class MakeSticker(msgspec.Struct, frozen=True, kw_only=True, tag="make_sticker"):
+    """Turn the picture in `source` into a sticker in `target`; answered by `Stuck`."""
+
+    source: str
+    target: str
+    edge: int
+    max_pixels: int
+    max_bytes: int
+    moving_max_bytes: int
+    limits: ProcessLimits
+
+
 class Seen(msgspec.Struct, frozen=True, kw_only=True, tag="seen"):
     """What a look found. `problem` says why a picture or film is called a document."""
 
@@ -76,6 +88,12 @@ class Transcoded(msgspec.Struct, frozen=True, kw_only=True, tag="transcoded"):
     waveform: Annotated[bytes, Meta(min_length=64, max_length=64)]
 
 
+class Stuck(msgspec.Struct, frozen=True, kw_only=True, tag="stuck"):
+    """The sticker is written."""
+
+    animated: bool
+
+
 class Refused(msgspec.Struct, frozen=True, kw_only=True, tag="refused"):
     """The file cannot be worked on; the code is that of an error."""
 
@@ -88,5 +106,5 @@ class Died(msgspec.Struct, frozen=True, kw_only=True, tag="died"):
     status: int
 
 
-Job = Look | Transcode
-Answer = Seen | Transcoded | Refused | Died
+Job = Look | Transcode | MakeSticker
+Answer = Seen | Transcoded | Stuck | Refused | Died

@@ -27,6 +27,7 @@ from bridge.media.mime import bare_type
 from bridge.media.names import StoragePath, display_name, path_of_workspace
 from bridge.media.probe import Probe, probe
 from bridge.media.sink import Sink
+from bridge.media.stickers import STICKER_EDGE, write_sticker
 from bridge.media.voice import VoiceNote, write_voice_note
 from bridge.media.workshop import Workshop
 from bridge.orders import Media, Request, Uploaded, UploadMedia
@@ -92,6 +93,7 @@ class Wanted:
     file_name: str | None = None
     mime_type: str | None = None
     voice_note: bool = False
+    attach: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,6 +165,7 @@ class Outbox:
         file_name: str | None = None,
         mime_type: str | None = None,
         voice_note: bool = False,
+        attach: bool = True,
     ) -> Media:
         """The file as WhatsApp has it then; caption, quote and mentions are the caller's.
 
@@ -175,6 +178,7 @@ class Outbox:
             file_name: shown of a document.
             mime_type: heard where content leaves it open.
             voice_note: any sound becomes one.
+            attach: it is the file of the command's message, whose row is to name it.
 
         :raises CommandError: saying what is wrong with the file, or with where it should be.
         """
@@ -185,6 +189,7 @@ class Outbox:
             file_name=file_name,
             mime_type=mime_type,
             voice_note=voice_note,
+            attach=attach,
         )
         if (storage_path is None) == (media_url is None):
             raise MediaUnsuitable("Either `storage_path` or `media_url` says where the file is.")
@@ -207,7 +212,8 @@ class Outbox:
             yield local.path
 
     async def _prepared(self, command: ClaimedCommand, account: Sender, wanted: Wanted) -> Media:
-        limit_bytes = limits_of(account.settings).for_kind(wanted.kind)
+        limits = limits_of(account.settings)
+        limit_bytes = limits.for_kind(_source_of(wanted.kind))
         async with AsyncExitStack() as stack:
             local = await stack.enter_async_context(self._local(account, wanted, limit_bytes))
             if not local.size_bytes:
@@ -221,28 +227,38 @@ class Outbox:
             voice: VoiceNote | None = None
             if wanted.voice_note:
                 local, voice = await stack.enter_async_context(self._spoken(local, limit_bytes))
+            elif wanted.kind is MediaKind.STICKER and not (
+                _is_sticker(seen) and local.size_bytes <= limits.sticker_bytes
+            ):
+                local, seen = await stack.enter_async_context(self._stuck(local, seen))
             else:
                 _check_kind(wanted.kind, seen)
             mime_type = voice.mime_type if voice else seen.mime_type
             name = display_name(wanted.file_name or local.name or "") or None
-            stored_at = local.stored_at or await self._store(command, account, local, mime_type)
-            facts = {
-                "path": stored_at,
-                "mime_type": mime_type,
-                "file_name": name if wanted.kind is MediaKind.DOCUMENT else None,
-                "size_bytes": local.size_bytes,
-                "sha256": local.sha256,
-                **(_voice_facts(voice) if voice else seen_facts(seen)),
-            }
-            await until_available(
-                lambda: self._rpc.attach_to_send(
-                    command.account_id, command.lease_epoch, command.id, facts
-                ),
-                what="attach a file",
-            )
+            if wanted.attach:
+                await self._attach(
+                    command,
+                    {
+                        "path": local.stored_at
+                        or await self._store(command, account, local, mime_type),
+                        "mime_type": mime_type,
+                        "file_name": name if wanted.kind is MediaKind.DOCUMENT else None,
+                        "size_bytes": local.size_bytes,
+                        "sha256": local.sha256,
+                        **(_voice_facts(voice) if voice else seen_facts(seen)),
+                    },
+                )
             order = UploadMedia(kind=wanted.kind.value, path=str(local.path))
             file = msgspec.convert(await account.ask(order), Uploaded)
         return _media(wanted, file, seen, voice, mime_type=mime_type, name=name)
+
+    async def _attach(self, command: ClaimedCommand, facts: dict[str, Any]) -> None:
+        await until_available(
+            lambda: self._rpc.attach_to_send(
+                command.account_id, command.lease_epoch, command.id, facts
+            ),
+            what="attach a file",
+        )
 
     @asynccontextmanager
     async def _local(
@@ -299,6 +315,28 @@ class Outbox:
         finally:
             target.unlink(missing_ok=True)
 
+    @asynccontextmanager
+    async def _stuck(self, local: _Local, seen: Probe) -> AsyncIterator[tuple[_Local, Probe]]:
+        """The picture as a sticker, which is what is sent and stored."""
+        if seen.kind is not MediaKind.IMAGE:
+            raise MediaUnsuitable(
+                f"A sticker is made of a picture, moving or not; this is {seen.mime_type}."
+            )
+        target = self._folder / f"sticker-{uuid.uuid4().hex}.webp"
+        try:
+            sticker = await write_sticker(self._workshop, local.path, target)
+            made = _Local(
+                path=target,
+                size_bytes=sticker.size_bytes,
+                sha256=await to_thread.run_sync(_sha256_of, target),
+                declared=STICKER_TYPE,
+                name="sticker.webp",
+                stored_at=None,
+            )
+            yield made, await probe(self._workshop, target, declared=STICKER_TYPE)
+        finally:
+            target.unlink(missing_ok=True)
+
     async def _store(
         self, command: ClaimedCommand, account: Sender, local: _Local, mime_type: str
     ) -> str:
@@ -332,18 +370,22 @@ def limits_of(settings: Mapping[str, Any]) -> MediaLimits:
     return MediaLimits().overridden(settings.get("media_limits") or {})
 
 
+def _source_of(kind: MediaKind) -> MediaKind:
+    """Of which kind a file is that is sent as one of this kind."""
+    return MediaKind.IMAGE if kind is MediaKind.STICKER else kind
+
+
+def _is_sticker(seen: Probe) -> bool:
+    """Whether a picture can be sent as one without being made anew."""
+    return (seen.mime_type, seen.width, seen.height) == (STICKER_TYPE, STICKER_EDGE, STICKER_EDGE)
+
+
 def _check_kind(kind: MediaKind, seen: Probe) -> None:
-    match kind:
-        case MediaKind.DOCUMENT:
-            return
-        case MediaKind.STICKER:
-            if seen.mime_type != STICKER_TYPE:
-                raise MediaUnsuitable(f"A sticker is a WebP picture; this is {seen.mime_type}.")
-        case _ if seen.kind is not kind:
-            raise MediaUnsuitable(
-                f"The file cannot be sent as {kind.value}: it is {seen.mime_type}. "
-                "Send it as a document."
-            )
+    if kind in (MediaKind.DOCUMENT, MediaKind.STICKER) or seen.kind is kind:
+        return
+    raise MediaUnsuitable(
+        f"The file cannot be sent as {kind.value}: it is {seen.mime_type}. Send it as a document."
+    )
 
 
 def _media(
@@ -373,6 +415,7 @@ def _media(
         width=seen.width,
         height=seen.height,
         thumbnail=seen.thumbnail,
+        animated=wanted.kind is MediaKind.STICKER and seen.animated,
     )
 
 

@@ -1,4 +1,4 @@
-"""What a message says about another one: edit, revoke, reaction, vote.
+"""What a message says about another one: edit, revoke, reaction, vote, pin.
 
 Where WhatsApp puts them in a message of their own, they are no message to a person: nobody sees a
 bubble. They become rows that change the row they are about, whichever of the two comes first.
@@ -11,11 +11,12 @@ from typing import Any
 from bridge.events import MessageReceived
 from bridge.ids import WhatsAppMessageId
 from bridge.normalise.content import content_of, unwrapped
-from bridge.normalise.fields import Fields, label, sub, whole
+from bridge.normalise.fields import Fields, label, sub, whole, word
 from bridge.normalise.identity import chat_of, peer_of, sender_of
 from bridge.normalise.rows import (
     Chat,
     EditRow,
+    PinRow,
     PollVoteRow,
     ReactionRow,
     RevokeRow,
@@ -24,6 +25,7 @@ from bridge.normalise.rows import (
 )
 
 BY_ADMIN = "8"
+_PINS = {"PIN_FOR_ALL": True, "UNPIN_FOR_ALL": False}
 _MAX_EMOJI_CHARS = 64
 _MAX_CHOICES = 100
 _MAX_ID_CHARS = 128  # WhatsApp's have 16 to 40; an index takes no long ones
@@ -37,19 +39,22 @@ def is_change(message: dict[str, Any]) -> bool:
     return (
         "reactionMessage" in inner
         or "pollUpdateMessage" in inner
+        or "pinInChatMessage" in inner
         or (bool(protocol) and protocol.get("type", "REVOKE") in {"REVOKE", "MESSAGE_EDIT"})
     )
 
 
 def change_of(
     event: MessageReceived,
-) -> EditRow | RevokeRow | ReactionRow | PollVoteRow | None:
+) -> EditRow | RevokeRow | ReactionRow | PollVoteRow | PinRow | None:
     """The change; None if the message names none, or does not say what it is about."""
     inner, _ = unwrapped(event.message)
     if reaction := sub(inner, "reactionMessage"):
         return _reaction(event, reaction)
     if update := sub(inner, "pollUpdateMessage"):
         return _poll_vote(event, update)
+    if pin := sub(inner, "pinInChatMessage"):
+        return _pin(event, pin)
     protocol = sub(inner, "protocolMessage")
     match protocol.get("type", "REVOKE") if protocol else None:
         case "MESSAGE_EDIT":
@@ -99,6 +104,12 @@ def _poll_vote(event: MessageReceived, body: Fields) -> PollVoteRow | None:
     if common is None or event.poll_vote is None:
         return None
     return PollVoteRow(**common, options=[clean(each) for each in event.poll_vote[:_MAX_CHOICES]])
+
+
+def _pin(event: MessageReceived, body: Fields) -> PinRow | None:
+    common = _common(event, sub(body, "key"), _at(event, body, "senderTimestampMS"))
+    on = _PINS.get(word(body, "type") or "")
+    return None if common is None or on is None else PinRow(**common, on=on)
 
 
 def _common(event: MessageReceived, key: Fields, at: str) -> dict[str, Any] | None:

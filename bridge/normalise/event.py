@@ -11,6 +11,7 @@ from bridge.events import (
     MessageReceived,
     MessageUndecryptable,
     PersonSeen,
+    PictureChanged,
     ReceiptReceived,
     SendFailed,
     SendStarted,
@@ -29,6 +30,7 @@ from bridge.normalise.rows import (
     Finish,
     MessageRow,
     PersonRow,
+    PictureRow,
     ReceiptRow,
     Row,
     SentRow,
@@ -41,7 +43,7 @@ RECEIPT_KINDS = frozenset({"delivered", "read", "played", "read_self"})
 _NO_RECEIPTS = frozenset({"status", "newsletter"})
 
 
-def rows_of(event: SpooledEvent) -> list[Row]:  # noqa: C901 - one line a kind
+def rows_of(event: SpooledEvent) -> list[Row]:  # noqa: C901, PLR0912 - one line a kind
     """The rows that an event makes, often one, sometimes none. Never raises."""
     match event:
         case MessageReceived() if is_change(event.message):
@@ -70,6 +72,8 @@ def rows_of(event: SpooledEvent) -> list[Row]:  # noqa: C901 - one line a kind
         case PersonSeen():
             person = person_of(event.person)
             return [PersonRow(person=person)] if person.phone_jid or person.lid else []
+        case PictureChanged():
+            return [PictureRow(person=person_of(event.person))]
         case GroupNews():
             return rows_of_news(event)
         case CallTold():

@@ -35,6 +35,20 @@ class PersonPart(Part, frozen=True):
     push_name: str | None
 
 
+class ProfilePart(PersonPart, frozen=True):
+    """Somebody who was asked about; the name of the business is one that WhatsApp verified."""
+
+    business_name: str | None
+
+
+class ParticipantPart(Part, frozen=True):
+    """Somebody in a group."""
+
+    phone_jid: Jid | None
+    lid: Jid | None
+    role: Literal["member", "admin"]
+
+
 class AttachmentPart(Part, frozen=True):
     """The file of a message, before it is fetched.
 
@@ -130,6 +144,12 @@ class PollVoteRow(Change, frozen=True, tag_field="kind", tag="poll_vote"):
     options: list[str]
 
 
+class PinRow(Change, frozen=True, tag_field="kind", tag="pin"):
+    """A message is kept on top of its chat, for everybody; or no longer."""
+
+    on: bool
+
+
 class CallRow(Part, frozen=True, tag_field="kind", tag="call"):
     """A call that rings or ended: both make, or change, the one row of the call.
 
@@ -209,11 +229,29 @@ class PersonRow(Part, frozen=True, tag_field="kind", tag="person"):
     person: PersonPart
 
 
-class GroupRow(Part, frozen=True, tag_field="kind", tag="group"):
-    """Subject of a group."""
+class GroupRow(Part, frozen=True, omit_defaults=True, tag_field="kind", tag="group"):
+    """What a group is, or what changed about it; what is None did not change.
+
+    Attributes:
+        description: empty = there is none.
+        participants: all of them.
+    """
 
     jid: Jid
-    subject: str | None
+    subject: str | None = None
+    description: str | None = None
+    participants: list[ParticipantPart] | None = None
+    joined: list[PersonPart] = []
+    left: list[PersonPart] = []
+    promoted: list[PersonPart] = []
+    demoted: list[PersonPart] = []
+
+
+class PictureRow(Part, frozen=True, tag_field="kind", tag="picture"):
+    """A person, or a group, has another picture, or none any more: it has to be asked for."""
+
+    person: PersonPart | None = None
+    group: Jid | None = None
 
 
 class DiagnosticRow(Part, frozen=True, tag_field="kind", tag="diagnostic"):
@@ -231,6 +269,7 @@ Row = (
     | RevokeRow
     | ReactionRow
     | PollVoteRow
+    | PinRow
     | CallRow
     | SystemRow
     | ReceiptRow
@@ -238,6 +277,7 @@ Row = (
     | CommandFinishedRow
     | PersonRow
     | GroupRow
+    | PictureRow
     | DiagnosticRow
 )
 

@@ -23,6 +23,7 @@ from bridge.accounts.leases import LeaseKeeper
 from bridge.accounts.ledger import SendLedger
 from bridge.accounts.session import Surroundings
 from bridge.accounts.supervisor import Supervisor
+from bridge.accounts.typists import Typists
 from bridge.commands.claimer import Claimer
 from bridge.commands.executor import Executor
 from bridge.config import Settings
@@ -31,6 +32,7 @@ from bridge.errors import SupabaseUnavailable
 from bridge.heartbeat import keep_beating
 from bridge.ids import SpoolPosition
 from bridge.ingest import Ingest, Pumping
+from bridge.media.avatars import Avatars
 from bridge.media.fetch import Fetcher
 from bridge.media.incoming import Downloads, sealer
 from bridge.media.outgoing import Outbox
@@ -126,6 +128,7 @@ async def _run_parts(
     def ring_for_claims() -> None:
         claimer.ring()
 
+    typists = Typists(rpc)
     supervisor = Supervisor(
         Surroundings(
             rpc=rpc,
@@ -134,9 +137,11 @@ async def _run_parts(
             record=record,
             ring=ring_for_claims,
             record_history=record_history,
+            typing=typists.tell,
         )
     )
     downloads = Downloads(rpc, storage, vault, supervisor, workshop, folder)
+    avatars = Avatars(rpc, storage, supervisor, workshop, folder)
     fetcher = Fetcher(folder)
     outbox = Outbox(rpc, storage, fetcher, workshop, folder)
     keeper = LeaseKeeper(
@@ -151,7 +156,12 @@ async def _run_parts(
     claimer = Claimer(
         rpc,
         Executor(
-            rpc, supervisor, outbox, previews=Previews(fetcher, workshop), pictures=outbox.picture
+            rpc,
+            supervisor,
+            outbox,
+            previews=Previews(fetcher, workshop),
+            pictures=outbox.picture,
+            avatars=avatars.refresh,
         ).execute,
         slots=max(MIN_SLOTS, SLOTS_PER_ACCOUNT * settings.capacity),
         poll_interval_s=settings.poll_interval_s,
@@ -167,6 +177,8 @@ async def _run_parts(
         if settings.realtime:
             parts.start_soon(doorbell.keep, name="doorbell")
         parts.start_soon(downloads.run, name="files of messages")
+        parts.start_soon(typists.run, name="who types")
+        parts.start_soon(avatars.run, name="pictures of people")
         claims_ended = anyio.Event()
         parts.start_soon(_claim, claimer, claims_ended, name="claims")
         await stop.wait()

@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
+from bridge.events import Person
 from bridge.ids import AccountId, CommandId, Jid, LeaseEpoch, WhatsAppMessageId, WorkerId
 from bridge.states import AccountStatus, Desired
 from bridge.supabase.client import RequestRefused, SupabaseHttp
@@ -133,6 +134,23 @@ class ClaimedAttachment(Row, frozen=True):
     media_limits: dict[str, Any] = {}
 
 
+class ClaimedPicture(Row, frozen=True):
+    """A picture of a person or group that is now this worker's to fetch.
+
+    Attributes:
+        jid: whom to ask for.
+        picture_id: what WhatsApp called the picture that is stored.
+    """
+
+    id: str
+    account_id: AccountId
+    workspace_id: str
+    lease_epoch: LeaseEpoch
+    jid: Jid
+    attempts: int
+    picture_id: str | None = None
+
+
 class Unread(Row, frozen=True):
     """A message of somebody else that is to be marked as read."""
 
@@ -142,10 +160,19 @@ class Unread(Row, frozen=True):
     chat_jid: Jid
 
 
+class TargetFile(Row, frozen=True):
+    """The stored file of a message."""
+
+    path: str
+    mime_type: str | None = None
+    file_name: str | None = None
+
+
 class Target(Row, frozen=True):
     """The message that a command is about, or that a `send` answers.
 
     Attributes:
+        file: if it has one that is in the bucket.
         whatsapp_message_id: None if it has not been sent (yet), or is gone.
         call_id: of a call's row, what WhatsApp calls the call.
     """
@@ -153,9 +180,11 @@ class Target(Row, frozen=True):
     whatsapp_message_id: WhatsAppMessageId | None = None
     sender_jid: Jid | None = None
     from_me: bool = False
+    tipo: str = "text"
     text: str = ""
     call_id: str | None = None
     revoked: bool = False
+    file: TargetFile | None = None
 
 
 class CommandContext(Row, frozen=True):
@@ -173,7 +202,7 @@ class Recorded(Row, frozen=True):
     """Answer of `bridge_record_events`.
 
     Attributes:
-        groups_unknown: groups whose subject the database does not have yet.
+        groups_unknown: groups whose subject or people the database does not have yet.
     """
 
     recorded: int = 0
@@ -221,6 +250,7 @@ class ListedAccount(Row, frozen=True):
 
 Finish = Literal["done", "failed", "unknown", "pending"]
 FileEnd = Literal["stored", "failed", "expired", "pending"]
+PictureEnd = Literal["stored", "unchanged", "none", "hidden", "failed", "pending"]
 
 
 class BridgeRpc:
@@ -472,6 +502,51 @@ class BridgeRpc:
         return msgspec.convert(
             await self._call("bridge_attach_to_send", arguments, object), str | None
         )
+
+    async def claim_pictures(self) -> list[ClaimedPicture]:
+        """Take the next picture of each connected account."""
+        arguments = {"p_worker": self.worker}
+        return await self._call("bridge_claim_pictures", arguments, list[ClaimedPicture])
+
+    async def claim_picture(
+        self, account: AccountId, epoch: LeaseEpoch, command: CommandId
+    ) -> ClaimedPicture | None:
+        """Take the picture that a `refresh_profile` is about; None if there is nobody."""
+        arguments = self._fenced(account, epoch) | {"p_command": command}
+        claimed = await self._call("bridge_claim_picture", arguments, list[ClaimedPicture])
+        return claimed[0] if claimed else None
+
+    async def finish_picture(
+        self,
+        claimed: ClaimedPicture,
+        state: PictureEnd,
+        *,
+        path: str | None = None,
+        picture_id: str | None = None,
+        retry_in_s: float | None = None,
+        counts: bool = True,
+    ) -> bool:
+        """End a picture, or put it back; False if it is not fetched under this lease (any more)."""
+        arguments = self._fenced(claimed.account_id, claimed.lease_epoch) | {
+            "p_picture": claimed.id,
+            "p_state": state,
+            "p_path": path,
+            "p_picture_id": picture_id,
+            "p_retry_in_s": retry_in_s,
+            "p_counts": counts,
+        }
+        return await self._call("bridge_finish_picture", arguments, bool)
+
+    async def tell_typing(
+        self, account: AccountId, epoch: LeaseEpoch, chat: Jid, person: Person, state: str
+    ) -> bool:
+        """Broadcast that somebody types; False if nobody would see it."""
+        arguments = self._fenced(account, epoch) | {
+            "p_chat": chat,
+            "p_person": {"phone_jid": person.phone_jid, "lid": person.lid},
+            "p_state": state,
+        }
+        return await self._call("bridge_tell_typing", arguments, bool)
 
     def _fenced(self, account: AccountId, epoch: LeaseEpoch) -> dict[str, Any]:
         return {"p_worker": self.worker, "p_account": account, "p_epoch": epoch}

@@ -46,7 +46,7 @@ begin
         'workspaces', 'workspace_members', 'integration_accounts', 'whatsapp_baileys_sessions',
         'whatsapp_baileys_auth_deltas', 'leads', 'conversations', 'commands', 'messages',
         'attachments', 'message_receipts', 'message_reactions', 'poll_votes', 'whatsapp_baileys_events',
-        'bridge_workers'
+        'bridge_workers', 'group_participants', 'group_people'
       )
     union
     select 'function public.' || function.proname
@@ -62,7 +62,8 @@ begin
         'bridge_report', 'bridge_running_commands', 'bridge_check', 'bridge_list_accounts', 'bridge_record_events',
         'bridge_unread_messages', 'bridge_claim_attachments', 'bridge_find_stored_file', 'bridge_finish_attachment',
         'bridge_attach_to_send', 'bridge_command_context', 'bridge_record_history',
-        'bridge_begin_history', 'bridge_history_state', 'bridge_finish_history'
+        'bridge_begin_history', 'bridge_history_state', 'bridge_finish_history', 'bridge_claim_pictures',
+        'bridge_claim_picture', 'bridge_finish_picture', 'bridge_tell_typing'
       )
     union
     select 'schema whatsapp_private'

@@ -78,7 +78,8 @@ comment on column public.integration_accounts.settings is
   'durability: "standard" (default) or "strict". messages_per_minute, 1 to 600 (default 20), '
   'messages_per_day, 1 to 100000 (default 1000), new_chats_per_day, 0 to 10000 (default 50): the pace of sending, '
   'validated here and not applied yet. receive_status_updates, receive_newsletters: whether posts of people''s '
-  'status and of channels become conversations (default false). media_limits: the largest files, in bytes, as image_bytes (default 16777216), '
+  'status and of channels become conversations (default false). receive_typing: whether who types is told on the private channel wa:<id>; '
+  'the account looks online then, and its phone stops ringing (default false; from the next connection on). media_limits: the largest files, in bytes, as image_bytes (default 16777216), '
   'video_bytes (104857600), audio_bytes (16777216), document_bytes (104857600), sticker_bytes (1048576).';
 comment on column public.integration_accounts.created_by is
   'The user who inserted it; counts towards the limit of accounts per user.';
@@ -91,7 +92,8 @@ set search_path = ''
 as $$
   select '{"history_days": 14, "default_country_code": "55", "durability": "standard",
     "messages_per_minute": 20, "messages_per_day": 1000, "new_chats_per_day": 50,
-    "receive_status_updates": false, "receive_newsletters": false}'::jsonb || p_settings
+    "receive_status_updates": false, "receive_newsletters": false,
+    "receive_typing": false}'::jsonb || p_settings
 $$;
 comment on function whatsapp_private.settings_with_defaults(jsonb) is
   'The settings of an account as they apply: what is given, and defaults for the rest.';
@@ -168,6 +170,9 @@ as $$
           when 'receive_newsletters' then case
             when jsonb_typeof(setting.value) <> 'boolean'
             then 'settings.receive_newsletters must be true or false.' end
+          when 'receive_typing' then case
+            when jsonb_typeof(setting.value) <> 'boolean'
+            then 'settings.receive_typing must be true or false.' end
           when 'media_limits' then whatsapp_private.media_limits_problem(setting.value)
           else 'settings has a key that is not known: ' || quote_literal(left(setting.key, 40)) || '.'
         end

@@ -36,7 +36,8 @@ comment on column public.leads.telefone is 'Phone number in digits with country 
 comment on column public.leads.nome is 'Name shown to people: what WhatsApp tells, until a member edits it.';
 comment on column public.leads.push_name is 'The name the person chose on WhatsApp.';
 comment on column public.leads.business_name is 'Verified name of a business account.';
-comment on column public.leads.avatar_url is 'Picture, if it was fetched.';
+comment on column public.leads.avatar_url is
+  'Path of the picture in the private bucket whatsapp-media, to be read with a signed URL; null if there is none, it is hidden, or not fetched yet.';
 comment on column public.leads.blocked is 'Whether the person is blocked on WhatsApp.';
 comment on column public.leads.opted_out_at is 'When the person asked not to be written to. Editable.';
 comment on column public.leads.created_at is 'When the row was inserted.';

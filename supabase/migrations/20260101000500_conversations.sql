@@ -9,6 +9,7 @@ create table public.conversations (
   kind text not null
     constraint conversations_kind_is_known check (kind in ('direct', 'group', 'newsletter', 'broadcast', 'status')),
   nome text,
+  description text,
   avatar_url text,
   ultima_mensagem text,
   ultima_mensagem_em timestamptz,
@@ -39,7 +40,9 @@ comment on column public.conversations.lead_id is 'The person, in a direct chat;
 comment on column public.conversations.chat_jid is 'Address of the chat: phone JID when known, else LID; group JID.';
 comment on column public.conversations.kind is 'direct, group, newsletter, broadcast or status.';
 comment on column public.conversations.nome is 'Name of the person or subject of the group, as far as known.';
-comment on column public.conversations.avatar_url is 'Picture, if it was fetched.';
+comment on column public.conversations.description is 'What a group says of itself; null if nothing, or not known.';
+comment on column public.conversations.avatar_url is
+  'Path of the picture of the person or group in the private bucket whatsapp-media, to be read with a signed URL; null if there is none.';
 comment on column public.conversations.ultima_mensagem is
   'Beginning of the latest message: its text, or a sign of its kind (📷 🎬 🎤 📄 🏷️ 📍 👤 📊 📞) with the caption; 🚫 if it was deleted.';
 comment on column public.conversations.ultima_mensagem_em is 'When the latest message was sent.';

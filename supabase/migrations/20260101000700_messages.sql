@@ -62,7 +62,8 @@ comment on column public.messages.chat_jid is 'Address of the chat as WhatsApp n
 comment on column public.messages.sender_id is 'JID of who wrote it.';
 comment on column public.messages.sender_lead_id is 'Who wrote it, if not the account itself.';
 comment on column public.messages.sender_nome is 'Name of who wrote it, as known at that time.';
-comment on column public.messages.sender_avatar_url is 'Picture of who wrote it, if it was fetched.';
+comment on column public.messages.sender_avatar_url is
+  'Path of the picture that the sender had then, in the private bucket whatsapp-media, to be read with a signed URL; null if there was none.';
 comment on column public.messages.tipo is
   'text, image, video, audio, document, sticker, location, contact, poll, reaction, call, system or unsupported.';
 comment on column public.messages.conteudo is 'The text, or the caption.';

@@ -61,6 +61,12 @@ begin
   from public.messages as other where other.id = p_drop and other.revoked_at is not null;
   update public.attachments set message_id = p_keep where message_id = p_drop;
   update public.commands set message_id = p_keep where message_id = p_drop;
+  -- changes that are under way go on with the row that stays
+  update public.commands set target_message_id = p_keep where target_message_id = p_drop;
+  update public.messages as kept
+  set pending_changes = other.pending_changes || kept.pending_changes
+  from public.messages as other
+  where kept.id = p_keep and other.id = p_drop and other.pending_changes <> '{}';
   update public.messages as kept
   set status = other.status
   from public.messages as other
@@ -147,7 +153,12 @@ begin
     archived = kept.archived and gone.archived,
     pinned = kept.pinned or gone.pinned,
     muted_until = greatest(kept.muted_until, gone.muted_until),
-    avatar_url = coalesce(kept.avatar_url, gone.avatar_url)
+    avatar_url = coalesce(kept.avatar_url, gone.avatar_url),
+    disappears_after_s = case
+      when gone.disappears_since > coalesce(kept.disappears_since, '-infinity')
+      then gone.disappears_after_s else kept.disappears_after_s
+    end,
+    disappears_since = greatest(kept.disappears_since, gone.disappears_since)
   where kept.id = p_keep;
 
   update whatsapp_private.merged_rows set new_id = p_keep where new_id = p_drop;
@@ -277,6 +288,36 @@ $$;
 comment on function whatsapp_private.merge_leads(uuid, uuid) is
   'Two leads turned out to be one person: everything that refers to the second refers to the first from now on.';
 
+create function whatsapp_private.other_spelling(p_phone_jid text) returns text
+language sql immutable
+set search_path = ''
+as $$
+  select case
+    when p_phone_jid ~ '^55[1-9][0-9]9[6-9][0-9]{7}@s\.whatsapp\.net$' then overlay(p_phone_jid placing '' from 5 for 1)
+    when p_phone_jid ~ '^55[1-9][0-9][6-9][0-9]{7}@s\.whatsapp\.net$' then overlay(p_phone_jid placing '9' from 5 for 0)
+  end
+$$;
+comment on function whatsapp_private.other_spelling(text) is
+  'Brazilian mobiles got a ninth digit, and WhatsApp keeps many numbers without it: the same number, written the other way; null for all others.';
+
+create function whatsapp_private.known_spelling(p_workspace uuid, p_phone_jid text) returns text
+language sql stable
+set search_path = ''
+as $$
+  select coalesce(
+    (
+      select lead.whatsapp_wa_id from public.leads as lead
+      where lead.workspace_id = p_workspace
+        and lead.whatsapp_wa_id in (p_phone_jid, whatsapp_private.other_spelling(p_phone_jid))
+      order by lead.whatsapp_wa_id = p_phone_jid desc
+      limit 1
+    ),
+    p_phone_jid
+  )
+$$;
+comment on function whatsapp_private.known_spelling(uuid, text) is
+  'A number that a person wrote, as the lead has it that is known under its other spelling; else as it was written.';
+
 create function whatsapp_private.keep_lead(p_workspace uuid, p_phone_jid text, p_lid text, p_push_name text)
 returns uuid
 language plpgsql
@@ -315,6 +356,13 @@ begin
 
   select * into by_phone from public.leads as lead
   where lead.workspace_id = p_workspace and lead.whatsapp_wa_id = p_phone_jid for update;
+  if by_phone.id is null then  -- WhatsApp spells the number in another way than who wrote it here
+    select * into by_phone from public.leads as lead
+    where lead.workspace_id = p_workspace
+      and lead.whatsapp_wa_id = whatsapp_private.other_spelling(p_phone_jid)
+      and (p_lid is null or lead.lid is null or lead.lid = p_lid)
+    for update;
+  end if;
   select * into by_lid from public.leads as lead
   where lead.workspace_id = p_workspace and lead.lid = p_lid for update;
 

@@ -130,7 +130,10 @@ begin
   end if;
 
   return whatsapp_private.keep_direct_conversation(
-    p_account, p_workspace, whatsapp_private.keep_lead(p_workspace, wanted_phone_jid, wanted_lid, null)
+    p_account, p_workspace,
+    whatsapp_private.keep_lead(
+      p_workspace, whatsapp_private.known_spelling(p_workspace, wanted_phone_jid), wanted_lid, null
+    )
   );
 end
 $$;
@@ -326,9 +329,7 @@ begin
 
   if new.type = 'send' then
     if new.payload ->> 'type' = 'contact' then
-      new.payload := jsonb_set(
-        new.payload, '{numbers}', whatsapp_private.digits_of_numbers(country_code, new.payload)
-      );
+      new.payload := whatsapp_private.cards_with_digits(country_code, new.payload);
     end if;
     named := whatsapp_private.conversation_to_send_to(
       account.id, account.workspace_id, country_code, new.payload ->> 'to'
@@ -356,7 +357,8 @@ begin
       tipo, conteudo, payload, mentions, quoted_message_id, status, sent_at, command_id, seq
     )
     select new.message_id, account.workspace_id, account.id, conversation.id, true,
-      conversation.chat_jid, account.instance_id, new.payload ->> 'type', row_of.conteudo, row_of.more,
+      conversation.chat_jid, account.instance_id, new.payload ->> 'type', row_of.conteudo,
+      row_of.more || jsonb_strip_nulls(jsonb_build_object('disappears_after_s', conversation.disappears_after_s)),
       array(select jsonb_array_elements_text(coalesce(new.payload -> 'mentions', '[]'))),
       target.whatsapp_message_id, 'pending', greatest(new.run_at, now()), new.id, counter.last_seq
     from counter;

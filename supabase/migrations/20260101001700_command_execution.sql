@@ -175,7 +175,12 @@ begin
       ) is null
     returning command.*
   )
-  select claimed.id, claimed.integration_account_id, claimed.lease_epoch, claimed.type, claimed.payload,
+  select claimed.id, claimed.integration_account_id, claimed.lease_epoch, claimed.type,
+    -- the timer of the chat as it is now, not as it was when the command was given
+    case when claimed.type = 'send' and conversation.disappears_after_s is not null
+      then claimed.payload || jsonb_build_object('disappears_after_s', conversation.disappears_after_s)
+      else claimed.payload
+    end,
     claimed.attempts, claimed.conversation_id, coalesce(conversation.chat_jid, claimed.chat_jid),
     claimed.message_id, claimed.expires_at
   from claimed

@@ -147,7 +147,7 @@ as $$
       (whatsapp_private.peer_of(p_event)),
       (
         case
-          when p_event ->> 'kind' in ('message', 'edit', 'revoke', 'reaction', 'poll_vote', 'call', 'system')
+          when p_event ->> 'kind' in ('message', 'edit', 'revoke', 'reaction', 'poll_vote', 'pin', 'call', 'system')
             and not (p_event ->> 'from_me')::boolean
           then p_event -> 'sender'
         end
@@ -175,12 +175,14 @@ as $$
           and lead.whatsapp_wa_id = person ->> 'phone_jid'
           and (person ->> 'lid' is null or lead.lid = person ->> 'lid')
           and (nullif(btrim(person ->> 'push_name'), '') is null or lead.push_name = left(btrim(person ->> 'push_name'), 200))
+          and (person ->> 'business_name' is null or lead.business_name = left(person ->> 'business_name', 200))
       )
       else not exists (
         select from public.leads as lead
         where lead.workspace_id = p_workspace
           and lead.lid = person ->> 'lid'
           and (nullif(btrim(person ->> 'push_name'), '') is null or lead.push_name = left(btrim(person ->> 'push_name'), 200))
+          and (person ->> 'business_name' is null or lead.business_name = left(person ->> 'business_name', 200))
       )
     end
   )
@@ -289,7 +291,9 @@ begin
       quoted_message_id = p_event ->> 'quoted_whatsapp_message_id',
       mentions = array(select jsonb_array_elements_text(coalesce(nullif(p_event -> 'mentions', 'null'), '[]'))),
       payload = coalesce(nullif(p_event -> 'payload', 'null'), '{}')
-        || jsonb_strip_nulls(jsonb_build_object('revoked_by', message.payload -> 'revoked_by')),
+        || jsonb_strip_nulls(jsonb_build_object(
+          'revoked_by', message.payload -> 'revoked_by', 'pinned', message.payload -> 'pinned'
+        )),
       sender_nome = coalesce(message.sender_nome, nullif(btrim(sender ->> 'push_name'), '')),
       seq = p_seq  -- so that whoever catches up by seq gets the text
     where message.conversation_id = conversation
@@ -500,7 +504,7 @@ declare
   first_seq bigint;
   changed boolean;
   recorded integer := 0;
-  groups_unknown jsonb;
+  person uuid;
   wanted jsonb;
 begin
   if p_events is null or jsonb_typeof(p_events) <> 'array' then
@@ -525,7 +529,7 @@ begin
         when 'message' then
           select * into next_seq, changed
           from whatsapp_private.record_message(p_account, workspace, event, next_seq);
-        when 'edit', 'revoke', 'reaction', 'poll_vote' then
+        when 'edit', 'revoke', 'reaction', 'poll_vote', 'pin' then
           select * into next_seq, changed
           from whatsapp_private.record_change(p_account, workspace, event, next_seq);
         when 'call' then
@@ -545,16 +549,17 @@ begin
             (event ->> 'attempt')::integer
           );
         when 'person' then
-          perform whatsapp_private.keep_person(workspace, event -> 'person');
+          person := whatsapp_private.keep_person(workspace, event -> 'person');
+          update public.leads as lead
+          set business_name = left(event #>> '{person,business_name}', 200)
+          where lead.id = person
+            and event #>> '{person,business_name}' is not null
+            and lead.business_name is distinct from left(event #>> '{person,business_name}', 200);
           changed := true;
         when 'group' then
-          update public.conversations
-          set nome = event ->> 'subject'
-          where integration_account_id = p_account
-            and chat_jid = event ->> 'jid'
-            and kind <> 'direct'
-            and nome is distinct from event ->> 'subject';
-          changed := found;
+          changed := whatsapp_private.record_group(p_account, workspace, event);
+        when 'picture' then
+          changed := whatsapp_private.picture_changed(p_account, workspace, event);
         when 'diagnostic' then
           changed := whatsapp_private.record_diagnostic(p_worker, p_account, workspace, event);
         else
@@ -571,19 +576,13 @@ begin
   if next_seq > first_seq then
     update whatsapp_private.message_counters set last_seq = next_seq - 1 where integration_account_id = p_account;
   end if;
-  select coalesce(jsonb_agg(distinct conversation.chat_jid), '[]') into groups_unknown
-  from jsonb_array_elements(wanted) as told
-  join public.conversations as conversation
-    on conversation.integration_account_id = p_account
-    and conversation.chat_jid = told #>> '{chat,jid}'
-  where told ->> 'kind' in ('message', 'system')
-    and conversation.kind = 'group'
-    and conversation.nome is null;
-  return jsonb_build_object('recorded', recorded, 'groups_unknown', groups_unknown);
+  return jsonb_build_object(
+    'recorded', recorded, 'groups_unknown', whatsapp_private.groups_to_ask_for(p_account, wanted)
+  );
 end
 $$;
 comment on function public.bridge_record_events(uuid, uuid, bigint, jsonb) is
-  'Records a batch of events (message, edit, revoke, reaction, poll_vote, call, system, receipt, sent, command_finished, person, group, diagnostic) in order and in one transaction; again and again has the effect of once. Returns {recorded: how many changed something or were receipts, groups_unknown: JIDs of groups without a name}. WB001 if the lease is lost, 22023 if an event is refused (then none is recorded).';
+  'Records a batch of events (message, edit, revoke, reaction, poll_vote, pin, call, system, receipt, sent, command_finished, person, group, picture, diagnostic) in order and in one transaction; again and again has the effect of once. Returns {recorded: how many changed something or were receipts, groups_unknown: JIDs of groups whose subject or people are not known yet}. WB001 if the lease is lost, 22023 if an event is refused (then none is recorded).';
 revoke all on function public.bridge_record_events(uuid, uuid, bigint, jsonb) from public, anon, authenticated, service_role;
 grant execute on function public.bridge_record_events(uuid, uuid, bigint, jsonb) to service_role;
 revoke all on all functions in schema whatsapp_private from public, anon, authenticated;

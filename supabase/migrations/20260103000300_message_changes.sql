@@ -5,7 +5,7 @@ create table whatsapp_private.early_changes (
   integration_account_id uuid not null references public.integration_accounts (id) on delete cascade,
   whatsapp_message_id text not null,
   kind text not null
-    constraint early_changes_kind_is_known check (kind in ('edit', 'revoke', 'reaction', 'poll_vote')),
+    constraint early_changes_kind_is_known check (kind in ('edit', 'revoke', 'reaction', 'poll_vote', 'pin')),
   chat_jid text not null,
   peer_lead_id uuid references public.leads (id) on delete cascade,
   from_me boolean not null,
@@ -27,7 +27,7 @@ comment on table whatsapp_private.early_changes is
 comment on column whatsapp_private.early_changes.id is 'Identifier.';
 comment on column whatsapp_private.early_changes.integration_account_id is 'The account.';
 comment on column whatsapp_private.early_changes.whatsapp_message_id is 'The message that is changed, as WhatsApp calls it.';
-comment on column whatsapp_private.early_changes.kind is 'edit, revoke, reaction or poll_vote.';
+comment on column whatsapp_private.early_changes.kind is 'edit, revoke, reaction, poll_vote or pin.';
 comment on column whatsapp_private.early_changes.chat_jid is 'The chat, as the change named it.';
 comment on column whatsapp_private.early_changes.peer_lead_id is 'The person, in a direct chat.';
 comment on column whatsapp_private.early_changes.from_me is 'Made by the account itself.';
@@ -105,6 +105,23 @@ $$;
 comment on function whatsapp_private.revoke_message(uuid, text, timestamptz) is
   'A message was deleted for everyone; the row keeps its content, payload.revoked_by says who did it. False if nothing changed.';
 
+create function whatsapp_private.pin_message(p_message uuid, p_on boolean, p_at timestamptz) returns boolean
+language plpgsql
+set search_path = ''
+as $$
+begin
+  update public.messages as message
+  set payload = message.payload || jsonb_build_object('pinned', jsonb_build_object('on', p_on, 'at', p_at))
+  where message.id = p_message
+    and coalesce((p_at, p_on) > (
+      (message.payload #>> '{pinned,at}')::timestamptz, (message.payload #>> '{pinned,on}')::boolean
+    ), true);
+  return found;
+end
+$$;
+comment on function whatsapp_private.pin_message(uuid, boolean, timestamptz) is
+  'A message was pinned in its chat, or is no longer: payload.pinned = {on, at}; the latest word wins. False if nothing changed.';
+
 create function whatsapp_private.apply_early_changes(p_message uuid) returns boolean
 language plpgsql
 set search_path = ''
@@ -114,6 +131,7 @@ declare
   conversation public.conversations;
   change whatsapp_private.early_changes;
   changed boolean := false;
+  this_one boolean;
 begin
   select * into message from public.messages where id = p_message;
   if not exists (
@@ -135,6 +153,7 @@ begin
       and (early.target_from_me is null or early.target_from_me = message.from_me)
       and case early.kind
         when 'reaction' then true
+        when 'pin' then true
         when 'poll_vote' then message.tipo = 'poll'
         else
           -- nobody changes what somebody else wrote, but admins of a group delete it
@@ -145,24 +164,30 @@ begin
       and (early.kind <> 'edit' or not message.payload @> '{"placeholder": true}')
     returning early.*
   loop
+    this_one := false;
     case change.kind
       when 'edit' then
-        changed := whatsapp_private.edit_message(
+        this_one := whatsapp_private.edit_message(
           p_message, change.details ->> 'conteudo',
           array(select jsonb_array_elements_text(change.details -> 'mentions')), change.happened_at
-        ) or changed;
+        );
       when 'revoke' then
-        changed := whatsapp_private.revoke_message(p_message, change.sender_id, change.happened_at) or changed;
+        this_one := whatsapp_private.revoke_message(p_message, change.sender_id, change.happened_at);
+      when 'pin' then
+        this_one := whatsapp_private.pin_message(
+          p_message, (change.details ->> 'on')::boolean, change.happened_at
+        );
       when 'reaction' then
         perform whatsapp_private.keep_reaction(
           p_message, change.sender_lead_id, change.sender_id, change.details ->> 'emoji', change.happened_at
         );
       else
-        changed := whatsapp_private.keep_poll_vote(
+        this_one := whatsapp_private.keep_poll_vote(
           p_message, change.sender_lead_id, change.sender_id,
           array(select jsonb_array_elements_text(change.details -> 'options')), change.happened_at
-        ) or changed;
+        );
     end case;
+    changed := changed or this_one;  -- not with the call in one expression: it might be left out
   end loop;
   return changed;
 end
@@ -189,6 +214,7 @@ declare
     when 'edit' then jsonb_build_object('conteudo', p_event -> 'conteudo', 'mentions', coalesce(p_event -> 'mentions', '[]'))
     when 'revoke' then jsonb_build_object('by_admin', coalesce((p_event ->> 'by_admin')::boolean, false))
     when 'reaction' then jsonb_build_object('emoji', p_event -> 'emoji')
+    when 'pin' then jsonb_build_object('on', coalesce((p_event ->> 'on')::boolean, false))
     else jsonb_build_object('options', coalesce(p_event -> 'options', '[]'))
   end;
   peer_lead uuid;
@@ -262,6 +288,6 @@ begin
 end
 $$;
 comment on function whatsapp_private.record_change(uuid, uuid, jsonb, bigint) is
-  'An edit, revoke, reaction or vote takes effect on its message, or is kept until that comes. p_seq is the next free number, and comes back so.';
+  'An edit, revoke, reaction, vote or pin takes effect on its message, or is kept until that comes. p_seq is the next free number, and comes back so.';
 revoke all on all functions in schema whatsapp_private from public, anon, authenticated;
 grant execute on all functions in schema whatsapp_private to service_role;

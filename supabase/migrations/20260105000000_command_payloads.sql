@@ -124,13 +124,53 @@ $$;
 comment on function whatsapp_private.storage_path_problem(jsonb, text) is
   'What is wrong with a path in the bucket, if it is there. Whether it is of the right workspace is seen at submission.';
 
+create function whatsapp_private.cards_problem(p_payload jsonb) returns text
+language plpgsql immutable
+set search_path = ''
+as $$
+declare
+  card jsonb;
+  place bigint;
+  problem text;
+begin
+  if not p_payload ? 'contacts' then
+    return whatsapp_private.payload_keys_problem(p_payload - array['to', 'type', 'quoted_message_id',
+      'simulate_typing', 'forwarded'], '{name,numbers}', '{}');
+  elsif p_payload ?| '{name,numbers}' then
+    return 'payload has contacts, and name or numbers: give one or the other.';
+  elsif jsonb_typeof(p_payload -> 'contacts') <> 'array' then
+    return 'payload.contacts must be an array of {name, numbers}.';
+  elsif jsonb_array_length(p_payload -> 'contacts') not between 1 and 50 then
+    return 'payload.contacts must have 1 to 50 entries.';
+  end if;
+  for card, place in
+    select value, ordinality - 1 from jsonb_array_elements(p_payload -> 'contacts') with ordinality
+  loop
+    if jsonb_typeof(card) <> 'object' then
+      return 'payload.contacts[' || place || '] must be {name, numbers}.';
+    end if;
+    problem := coalesce(
+      whatsapp_private.payload_keys_problem(card, '{name,numbers}', '{}'),
+      whatsapp_private.text_problem(card, 'name', 200),
+      whatsapp_private.texts_problem(card, 'numbers', 1, 10, 64)
+    );
+    if problem is not null then
+      return replace(problem, 'payload', 'payload.contacts[' || place || ']');
+    end if;
+  end loop;
+  return null;
+end
+$$;
+comment on function whatsapp_private.cards_problem(jsonb) is
+  'What is wrong with the contact cards of a send: one given by name and numbers, or several as contacts.';
+
 create function whatsapp_private.send_problem(p_payload jsonb) returns text
 language plpgsql immutable
 set search_path = ''
 as $$
 declare
   kind constant text := p_payload ->> 'type';
-  always constant text[] := array['quoted_message_id', 'simulate_typing'];
+  always constant text[] := array['quoted_message_id', 'simulate_typing', 'forwarded'];
   problem text;
   wanted text[];
   optional text[];
@@ -147,8 +187,8 @@ begin
     when 'document' then wanted := '{}'; optional := '{storage_path,media_url,caption,file_name,mime_type,mentions}';
     when 'audio' then wanted := '{}'; optional := '{storage_path,media_url,file_name,mime_type,ptt,view_once}';
     when 'sticker' then wanted := '{}'; optional := '{storage_path,media_url,file_name,mime_type}';
-    when 'location' then wanted := '{latitude,longitude}'; optional := '{name,address}';
-    when 'contact' then wanted := '{name,numbers}'; optional := '{}';
+    when 'location' then wanted := '{latitude,longitude}'; optional := '{name,address,live,caption}';
+    when 'contact' then wanted := '{}'; optional := '{name,numbers,contacts}';
     when 'poll' then wanted := '{question,options}'; optional := '{selectable}';
     else
       return 'payload.type must be text, image, video, document, audio, sticker, location, contact or poll.';
@@ -158,7 +198,7 @@ begin
     whatsapp_private.payload_keys_problem(p_payload, array['to', 'type'] || wanted, optional || always),
     whatsapp_private.text_problem(p_payload, 'to', 200, true),
     whatsapp_private.id_problem(p_payload, 'quoted_message_id', 'message'),
-    whatsapp_private.flag_problem(p_payload, '{simulate_typing,link_preview,ptt,view_once}'),
+    whatsapp_private.flag_problem(p_payload, '{simulate_typing,forwarded,link_preview,ptt,view_once,live}'),
     whatsapp_private.texts_problem(p_payload, 'mentions', 0, 1024, 100)
   );
   if problem is not null then
@@ -168,7 +208,13 @@ begin
   if kind = 'text' then
     return whatsapp_private.text_problem(p_payload, 'text', 65536);
   elsif kind = 'location' then
+    if p_payload -> 'live' = 'true' and p_payload ?| '{name,address}' then
+      return 'A live location has a caption, and neither name nor address.';
+    elsif p_payload ? 'caption' and not p_payload @> '{"live": true}' then
+      return 'Only a live location has a caption.';
+    end if;
     return coalesce(
+      whatsapp_private.text_problem(p_payload, 'caption', 1000),
       whatsapp_private.number_problem(p_payload, 'latitude', -90, 90, false),
       whatsapp_private.number_problem(p_payload, 'longitude', -180, 180, false),
       whatsapp_private.text_problem(p_payload, 'name', 1000),
@@ -176,6 +222,7 @@ begin
     );
   elsif kind = 'contact' then
     return coalesce(
+      whatsapp_private.cards_problem(p_payload),
       whatsapp_private.text_problem(p_payload, 'name', 200),
       whatsapp_private.texts_problem(p_payload, 'numbers', 1, 10, 64)
     );

@@ -18,11 +18,13 @@ begin
         )
     );
   elsif spelling ~ '^[1-9][0-9]{7,14}@(s\.whatsapp\.net|c\.us)$' then
-    return split_part(spelling, '@', 1) || '@s.whatsapp.net';
+    return whatsapp_private.known_spelling(p_workspace, split_part(spelling, '@', 1) || '@s.whatsapp.net');
   elsif spelling ~ '^[0-9]{1,20}@lid$' then
     return spelling;
   end if;
-  return whatsapp_private.phone_digits(spelling, p_country_code) || '@s.whatsapp.net';
+  return whatsapp_private.known_spelling(
+    p_workspace, whatsapp_private.phone_digits(spelling, p_country_code) || '@s.whatsapp.net'
+  );
 end
 $$;
 comment on function whatsapp_private.jid_of_person(uuid, text, text) is
@@ -75,6 +77,28 @@ begin
 end
 $$;
 comment on function whatsapp_private.digits_of_numbers(text, jsonb) is 'The numbers of a payload as digits.';
+
+create function whatsapp_private.cards_with_digits(p_country_code text, p_payload jsonb) returns jsonb
+language plpgsql immutable
+set search_path = ''
+as $$
+declare
+  cards jsonb := '[]';
+  card jsonb;
+begin
+  if p_payload ? 'numbers' then
+    return jsonb_set(p_payload, '{numbers}', whatsapp_private.digits_of_numbers(p_country_code, p_payload));
+  end if;
+  for card in select value from jsonb_array_elements(p_payload -> 'contacts') loop
+    cards := cards || jsonb_build_array(
+      jsonb_set(card, '{numbers}', whatsapp_private.digits_of_numbers(p_country_code, card))
+    );
+  end loop;
+  return jsonb_set(p_payload, '{contacts}', cards);
+end
+$$;
+comment on function whatsapp_private.cards_with_digits(text, jsonb) is
+  'The payload of a send of contact cards, with the numbers as digits.';
 
 create function whatsapp_private.conversation_of_command(
   p_account uuid, p_workspace uuid, p_payload jsonb, p_kinds text[]
@@ -133,7 +157,9 @@ as $$
   select case p_type
     when 'edit' then case
       when not p_message.from_me then 'Only own messages can be edited.'
-      when p_message.tipo <> 'text' then 'Only texts can be edited.'
+      when p_message.tipo not in ('text', 'image', 'video', 'document')
+        then 'Only texts, and captions of images, videos and documents, can be edited.'
+      when p_message.payload @> '{"view_once": true}' then 'What is seen once cannot be edited.'
       when p_message.whatsapp_message_id is not null and p_message.sent_at < now() - interval '20 minutes'
         then 'WhatsApp takes an edit for some 15 minutes only.'
     end
@@ -166,18 +192,22 @@ begin
       conteudo := p_payload ->> 'text';
     when 'location' then
       more := jsonb_strip_nulls(jsonb_build_object(
-        'latitude', p_payload -> 'latitude', 'longitude', p_payload -> 'longitude', 'live', false,
+        'latitude', p_payload -> 'latitude', 'longitude', p_payload -> 'longitude',
+        'live', coalesce(p_payload -> 'live', 'false'), 'caption', p_payload -> 'caption',
         'name', p_payload -> 'name', 'address', p_payload -> 'address'
       ));
       conteudo := coalesce(
-        p_payload ->> 'name', p_payload ->> 'address',
+        p_payload ->> 'caption', p_payload ->> 'name', p_payload ->> 'address',
         round((p_payload ->> 'latitude')::numeric, 6) || ', ' || round((p_payload ->> 'longitude')::numeric, 6)
       );
     when 'contact' then
-      conteudo := p_payload ->> 'name';
-      more := jsonb_build_object('contacts', jsonb_build_array(
+      more := jsonb_build_object('contacts', coalesce(p_payload -> 'contacts', jsonb_build_array(
         jsonb_build_object('name', p_payload -> 'name', 'numbers', p_payload -> 'numbers')
-      ));
+      )));
+      conteudo := (
+        select string_agg(card ->> 'name', ', ' order by place)
+        from jsonb_array_elements(more -> 'contacts') with ordinality as given (card, place)
+      );
     when 'poll' then
       conteudo := p_payload ->> 'question';
       more := jsonb_build_object(
@@ -196,6 +226,9 @@ begin
       more := case when p_payload -> 'ptt' = 'true' then '{"voice_note": true}'::jsonb else '{}' end
         || case when p_payload -> 'view_once' = 'true' then '{"view_once": true}'::jsonb else '{}' end;
   end case;
+  if p_payload -> 'forwarded' = 'true' then
+    more := more || '{"forwarded": true}';
+  end if;
 end
 $$;
 comment on function whatsapp_private.row_of_send(jsonb) is

@@ -157,7 +157,13 @@ begin
       'whatsapp_message_id', target.whatsapp_message_id,
       'sender_jid', case when target.from_me then own_jid else target.sender_id end,
       'from_me', coalesce(target.from_me, false),
+      'tipo', target.tipo,
       'text', coalesce(target.conteudo, ''),
+      'file', (
+        select jsonb_build_object('path', file.path, 'mime_type', file.mime_type, 'file_name', file.file_name)
+        from public.attachments as file
+        where file.message_id = target.id and file.status = 'stored' and file.path is not null
+      ),
       'call_id', coalesce(target.payload ->> 'call_id', target.whatsapp_message_id),
       'revoked', target.revoked_at is not null
     ) end,
@@ -167,7 +173,7 @@ begin
 end
 $$;
 comment on function public.bridge_command_context(uuid, uuid, bigint, uuid) is
-  'What a command means beyond its payload: {target: {whatsapp_message_id, sender_jid, from_me, text, call_id, revoked}, numbers: digits of check_numbers}. WB001 if the lease is lost.';
+  'What a command means beyond its payload: {target: {whatsapp_message_id, sender_jid, from_me, tipo, text, file: {path, mime_type, file_name}, call_id, revoked}, numbers: digits of check_numbers}. WB001 if the lease is lost.';
 revoke all on function public.bridge_command_context(uuid, uuid, bigint, uuid) from public, anon, authenticated, service_role;
 grant execute on function public.bridge_command_context(uuid, uuid, bigint, uuid) to service_role;
 

@@ -1,4 +1,4 @@
-"""Every kind of message that a phone sends, through neonize, as a row. See docs/kinds.md."""
+"""What phones send, through neonize, as rows: what the table of `docs/kinds.md` leaves out."""
 
 from __future__ import annotations
 
@@ -7,11 +7,9 @@ from typing import Any
 
 import anyio
 import pytest
-from google.protobuf.json_format import ParseDict
 
 from bridge.sandbox.whatsapp.codec import protobuf
 from tests.acceptance.conftest import Linked, Row, until
-from tests.unit.engine.protobufs import e2e
 
 pytestmark = pytest.mark.anyio
 
@@ -95,13 +93,6 @@ async def test_files(
     assert file["size_bytes"] == len(PNG)
     assert file["file_name"] == options.get("file_name")
     assert await preview(linked) == sign
-
-
-async def test_what_is_to_be_seen_once_is_said_plainly(linked: Linked) -> None:
-    row = await received(
-        linked, "image", media_base64=base64.b64encode(PNG).decode(), view_once=True
-    )
-    assert said(row) == ("image", None, {"view_once": True})
 
 
 async def test_places(linked: Linked) -> None:
@@ -209,79 +200,6 @@ async def test_buttons_are_readable(linked: Linked) -> None:
     assert row["payload"]["choices"][1] == {"id": "button-1", "title": "Não"}
 
 
-READABLE: dict[str, tuple[Row, str]] = {
-    "group_invite": (
-        {"groupInviteMessage": {"inviteCode": "AbC", "groupName": "Clientes"}},
-        "Clientes\nhttps://chat.whatsapp.com/AbC",
-    ),
-    "list": (
-        {
-            "listMessage": {
-                "title": "Menu",
-                "description": "Escolha",
-                "sections": [{"rows": [{"rowID": "1", "title": "Boleto"}]}],
-            }
-        },
-        "Menu\nEscolha\n• Boleto",
-    ),
-    "list_reply": (
-        {"listResponseMessage": {"title": "Boleto", "singleSelectReply": {"selectedRowID": "1"}}},
-        "Boleto",
-    ),
-    "buttons_reply": (
-        {"buttonsResponseMessage": {"selectedButtonID": "y", "selectedDisplayText": "Sim"}},
-        "Sim",
-    ),
-    "template": (
-        {"templateMessage": {"hydratedTemplate": {"hydratedContentText": "Saiu para entrega"}}},
-        "Saiu para entrega",
-    ),
-    "template_reply": (
-        {"templateButtonReplyMessage": {"selectedID": "ok", "selectedDisplayText": "Ok"}},
-        "Ok",
-    ),
-    "interactive": (
-        {
-            "interactiveMessage": {
-                "body": {"text": "Pague"},
-                "nativeFlowMessage": {
-                    "buttons": [{"name": "a", "buttonParamsJSON": '{"display_text": "Copiar"}'}]
-                },
-            }
-        },
-        "Pague\n• Copiar",
-    ),
-    "interactive_reply": ({"interactiveResponseMessage": {"body": {"text": "Feito"}}}, "Feito"),
-    "product": ({"productMessage": {"product": {"title": "Caneca"}}}, "Caneca"),
-    "order": ({"orderMessage": {"orderTitle": "Pedido", "message": "Quero"}}, "Pedido\nQuero"),
-    "event": ({"eventMessage": {"name": "Reunião"}}, "Reunião"),
-}
-
-
-@pytest.mark.parametrize("kind", READABLE)
-async def test_what_businesses_send_is_readable(linked: Linked, kind: str) -> None:
-    message, shown = READABLE[kind]
-    raw = ParseDict(message, e2e.Message()).SerializeToString()
-    row = await received(linked, "raw", message_base64=base64.b64encode(raw).decode())
-    assert (row["tipo"], row["conteudo"], row["payload"]["kind"]) == ("text", shown, kind)
-
-
-async def test_status_posts_come_only_if_the_account_wants_them(linked: Linked) -> None:
-    post = {"to": "status@broadcast", "viewers": [linked.number]}
-    unwanted = await send(linked, "text", **post, text="praia")
-    await received(linked, "text", text="depois")
-    frontend = linked.frontend
-    rows = await frontend.rows("messages", integration_account_id=linked.account)
-    assert unwanted not in {row["whatsapp_message_id"] for row in rows}
-    wanted = {"settings": {"receive_status_updates": True}}
-    accounts = frontend.client.table("integration_accounts")
-    await accounts.update(wanted).eq("id", linked.account).execute()
-    row = await received(linked, "text", **post, text="sol")
-    conversation = await frontend.row("conversations", id=row["conversation_id"])
-    assert (conversation["kind"], conversation["lead_id"]) == ("status", None)
-    assert (row["conteudo"], row["sender_nome"]) == ("sol", "Maria")
-
-
 async def test_what_the_own_phone_does_is_recorded_as_own(linked: Linked) -> None:
     incoming = await received(linked, "text", text="Chegou?")
     on_phone = {"to": linked.customer, "sender": linked.number}
@@ -306,11 +224,6 @@ async def test_what_nobody_understands_is_kept_with_its_type(
     raw = base64.b64encode(protobuf.encode((number, protobuf.encode((1, "x"))))).decode()
     row = await received(linked, "raw", message_base64=raw)
     assert said(row) == ("unsupported", None, {"raw_type": raw_type})
-
-
-async def test_the_timer_of_disappearing_messages(linked: Linked) -> None:
-    row = await received(linked, "disappearing", disappears_after_s=604800)
-    assert said(row) == ("system", None, {"action": "disappearing", "seconds": 604800})
 
 
 async def test_a_call_is_one_row(linked: Linked) -> None:

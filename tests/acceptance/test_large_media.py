@@ -85,3 +85,4 @@ async def test_a_hundred_megabytes_pass_in_both_directions(
     assert figures["parent_in_mib"] < 50
     assert figures["engine_in_mib"] < 50
     assert figures["parent_out_mib"] < 50
+    assert figures["engine_out_mib"] < 50

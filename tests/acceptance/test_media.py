@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import anyio
 import pytest
+from PIL import Image
 
 from bridge.sandbox.stack import StackInfo
 from tests.acceptance.conftest import Frontend, Linked, Row, until
@@ -20,7 +22,7 @@ from tests.acceptance.files import (
     stored_bytes,
     until_file,
 )
-from tests.unit.media.makers import sound
+from tests.unit.media.makers import moving, picture, sound
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
 
@@ -75,6 +77,24 @@ async def test_a_file_of_the_bucket_reaches_the_phone(
     file = await until_file(linked.frontend, command["result"]["message_id"])
     assert (file["path"], file["sha256"], file["size_bytes"]) == (path, sha256(data), len(data))
     assert await stored_bytes(linked.frontend, file) == data
+
+
+@pytest.mark.parametrize("name", ["JPEG", "GIF"])
+async def test_any_picture_reaches_the_phone_as_a_sticker(linked: Linked, name: str) -> None:
+    data = picture("JPEG", size=(300, 100)) if name == "JPEG" else moving("GIF")
+    path = await put(linked, data, "photo.bin", f"image/{name.lower()}")
+    command = await send(linked, {"type": "sticker", "storage_path": path})
+
+    entry, received = await got(linked, command)
+    assert (entry["type"], entry["media"]["mime_type"]) == ("sticker", "image/webp")
+    assert entry["details"].get("animated", False) is (name == "GIF")
+    with Image.open(io.BytesIO(received)) as sticker:
+        assert (sticker.format, sticker.size) == ("WEBP", (512, 512))
+    file = await until_file(linked.frontend, command["result"]["message_id"])
+    assert await stored_bytes(linked.frontend, file) == received
+    assert (file["sha256"], file["mime_type"], file["width"]) == (
+        *(sha256(received), "image/webp", 512),
+    )
 
 
 async def test_a_picture_answers_a_message_and_is_seen_once(linked: Linked, tmp_path: Path) -> None:

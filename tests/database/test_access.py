@@ -129,6 +129,12 @@ EXAMPLES = {
         "update poll_votes set options = '{}'",
         "workspace_id = $workspace",
     ),
+    "group_participants": Example(
+        "insert into group_participants (workspace_id, conversation_id, lid, role)"
+        " values ($workspace, $conversation, '2@lid', 'member')",
+        "update group_participants set role = 'admin'",
+        "workspace_id = $workspace",
+    ),
     "whatsapp_baileys_events": Example(
         "insert into whatsapp_baileys_events (workspace_id, level, code, message)"
         " values ($workspace, 'info', 'x', 'x')",
@@ -186,6 +192,12 @@ def scene(world: World, team: Team, bridge: Bridge) -> Scene:
         "insert into attachments (workspace_id, message_id) values (%s, %s)",
         team.workspace,
         command["message_id"],
+    )
+    world.service.run(
+        "insert into group_participants (workspace_id, conversation_id, lid, role)"
+        " values (%s, %s, '1@lid', 'member')",
+        team.workspace,
+        command["conversation_id"],
     )
     lead = world.one("select id from leads")["id"]
     for table, column in (("message_reactions", "reacted_at"), ("poll_votes", "voted_at")):

@@ -95,6 +95,7 @@ def test_settings_have_documented_defaults(world: World, team: Team, bridge: Bri
         "new_chats_per_day": 50,
         "receive_status_updates": False,
         "receive_newsletters": False,
+        "receive_typing": False,
     }
 
 

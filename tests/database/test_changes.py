@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import uuid
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -76,6 +77,7 @@ events = st.one_of(
     st.tuples(st.just("revoke"), targets, authors, seconds, st.booleans()),
     st.tuples(st.just("reaction"), targets, authors, seconds, st.sampled_from([None, "👍", "❤️"])),
     st.tuples(st.just("vote"), targets, authors, seconds, st.sampled_from(["", "A", "B", "AB"])),
+    st.tuples(st.just("pin"), targets, authors, seconds, st.booleans()),
 )
 
 
@@ -101,6 +103,8 @@ def raw(event: tuple[Any, ...]) -> Row:
             return react(target, SENDERS[who], emoji, at)
         case ("vote", str(target), str(who), int(at), str(options)):
             return vote(target, SENDERS[who], *options, at=at)
+        case ("pin", str(target), str(who), int(at), bool(on)):
+            return change("pin", target, SENDERS[who], at, on=on)
         case _:
             raise AssertionError(event)
 
@@ -135,6 +139,7 @@ def expected(told: list[tuple[Any, ...]]) -> dict[str, Any]:
             "conteudo": (max(edits)[1] if edits else "?") if is_read else None,
             "edited": max(edits)[0] if edits and is_read else None,
             "revoked": min(revokes) if revokes else None,
+            "pinned": max(((e[3], e[4]) for e in about if e[0] == "pin"), default=None),
             "reactions": latest["reaction"],
             "votes": {who: sorted(options) for who, options in votes.items()},
             "counts": [sum(name in options for options in votes.values()) for name in "AB"]
@@ -147,6 +152,11 @@ def expected(told: list[tuple[Any, ...]]) -> dict[str, Any]:
 def hashes_of(options: str) -> bytes:
     hashes = sorted(hashlib.sha256(option.encode()).hexdigest() for option in options)
     return ("{" + ",".join(hashes) + "}").encode()
+
+
+def pin_of(payload: Row) -> tuple[int, bool] | None:
+    pinned = payload.get("pinned")
+    return (datetime.fromisoformat(pinned["at"]).second, pinned["on"]) if pinned else None
 
 
 def recorded(world: World) -> dict[str, Any]:
@@ -162,6 +172,7 @@ def recorded(world: World) -> dict[str, Any]:
             "revoked": (row["revoked_at"].second, row["payload"]["revoked_by"])
             if row["revoked_at"]
             else None,
+            "pinned": pin_of(row["payload"]),
             "reactions": {each["sender_id"]: each["emoji"] for each in reactions},
             "votes": {each["sender_id"]: each["options"] for each in votes},
             "counts": counts if any(count is not None for count in counts) else None,

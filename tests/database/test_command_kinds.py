@@ -85,7 +85,10 @@ class Scene:
             {"type": "audio", "storage_path": file, "ptt": True},
             {"type": "sticker", "media_url": "https://a.example/b.webp"},
             {"type": "location", "latitude": -23.5, "longitude": -46.6, "name": "MASP"},
+            {"type": "location", "latitude": 1, "longitude": 2, "live": True, "caption": "já vou"},
             {"type": "contact", "name": "Ana", "numbers": ["+5511987654321"]},
+            {"type": "contact", "contacts": [{"name": "Ana", "numbers": ["11 98765-4321"]}] * 2},
+            {"type": "text", "text": "x", "forwarded": True},
             {"type": "poll", "question": "?", "options": ["a", "b"], "selectable": 0},
             {
                 "type": "text",
@@ -207,6 +210,36 @@ def test_whatever_one_key_becomes_it_is_refused_with_a_sentence_or_understood_by
             {"type": "contact", "name": "A", "numbers": ["x"]},
             r"numbers\[0\] is not a phone",
         ),
+        ("send", {"type": "contact"}, "name is missing"),
+        ("send", {"type": "contact", "contacts": []}, "must have 1 to 50 entries"),
+        ("send", {"type": "contact", "contacts": ["Ana"]}, r"contacts\[0\] must be"),
+        (
+            "send",
+            {"type": "contact", "name": "A", "contacts": [{"name": "A", "numbers": ["1"]}]},
+            "one or the other",
+        ),
+        (
+            "send",
+            {"type": "contact", "contacts": [{"name": "A", "numbers": ["x"]}]},
+            r"numbers\[0\] is not a phone",
+        ),
+        (
+            "send",
+            {"type": "contact", "contacts": [{"name": "A", "numbers": ["1"], "x": 1}]},
+            r"contacts\[0\]",
+        ),
+        (
+            "send",
+            {"type": "location", "latitude": 1, "longitude": 1, "live": True, "name": "x"},
+            "neither name nor address",
+        ),
+        (
+            "send",
+            {"type": "location", "latitude": 1, "longitude": 1, "caption": "x"},
+            "Only a live location has a caption",
+        ),
+        ("send", {"type": "text", "text": "x", "forwarded": 1}, "must be true or false"),
+        ("send", {"type": "text", "text": "x", "disappears_after_s": 60}, "disappears_after_s"),
         ("send", {"type": "poll", "question": "?", "options": ["a"]}, "must have 2 to 12 entries"),
         ("send", {"type": "poll", "question": "?", "options": ["a", " a"]}, "an entry twice"),
         (
@@ -385,7 +418,9 @@ def test_the_bridge_learns_what_a_command_is_about(scene: Scene) -> None:
         "whatsapp_message_id": "OURS",
         "sender_jid": "5511900000000@s.whatsapp.net",
         "from_me": True,
+        "tipo": "text",
         "text": "Oi",
+        "file": None,
         "call_id": "OURS",
         "revoked": False,
     }
@@ -393,6 +428,92 @@ def test_the_bridge_learns_what_a_command_is_about(scene: Scene) -> None:
     numbers = scene.claimed("check_numbers", numbers=["(11) 98765-4321"])
     assert numbers["payload"]["numbers"] == ["(11) 98765-4321"]
     assert context(numbers)["numbers"] == ["5511987654321"]
+
+
+def test_captions_can_be_edited_and_what_has_none_cannot(scene: Scene) -> None:
+    scene.world.owner.execute(
+        "insert into attachments (workspace_id, message_id, status, path, mime_type, file_name)"
+        " select workspace_id, id, 'stored', 'w/a/b.csv', 'text/csv', 'b.csv'"
+        " from messages where id = %s",
+        [scene.ours],
+    )
+
+    def become(tipo: str, payload: Row) -> None:
+        scene.world.owner.execute(
+            "update messages set tipo = %s, payload = %s where id = %s",
+            [tipo, Jsonb(payload), scene.ours],
+        )
+
+    for tipo in ("audio", "sticker", "location", "contact", "poll"):
+        become(tipo, {})
+        with pytest.raises(errors.InvalidParameterValue, match="Only texts, and captions"):
+            scene.command("edit", message_id=scene.ours, text="novo")
+    become("image", {"view_once": True})
+    with pytest.raises(errors.InvalidParameterValue, match="seen once"):
+        scene.command("edit", message_id=scene.ours, text="novo")
+    become("document", {})
+    claimed = scene.claimed("edit", message_id=scene.ours, text="novo")
+    known = scene.bridge.fenced("bridge_command_context", scene.account, claimed["id"])
+    assert known["target"]["file"] == {
+        "path": "w/a/b.csv",
+        "mime_type": "text/csv",
+        "file_name": "b.csv",
+    }
+    scene.bridge.record(scene.account, sent(claimed, "E"))
+    assert scene.row(scene.ours)["conteudo"] == "novo"
+
+
+def test_the_row_of_a_send_says_what_the_row_of_a_received_message_would(scene: Scene) -> None:
+    def row(**payload: Any) -> tuple[str, Row]:
+        command = scene.command("send", to=scene.chat, **payload)
+        made = scene.row(command["message_id"])
+        return made["conteudo"], made["payload"]
+
+    cards = [{"name": "Ana", "numbers": ["(11) 98765-4321"]}, {"name": "Bia", "numbers": ["1"]}]
+    cards[1]["numbers"] = ["+1 212 555 0100"]
+    assert row(type="contact", contacts=cards, forwarded=True) == (
+        "Ana, Bia",
+        {
+            "contacts": [
+                {"name": "Ana", "numbers": ["5511987654321"]},
+                {"name": "Bia", "numbers": ["12125550100"]},
+            ],
+            "forwarded": True,
+        },
+    )
+    place = {"latitude": 1.5, "longitude": 2, "live": True, "caption": "já vou"}
+    assert row(type="location", **place) == ("já vou", place)
+
+
+def test_a_send_carries_the_timer_that_its_chat_has_when_it_is_taken(scene: Scene) -> None:
+    def tell(name: str, at: str, **payload: Any) -> None:
+        tipo = "system" if "action" in payload else "text"
+        event = message(name, ANA, at=at, tipo=tipo, payload=payload)
+        scene.bridge.record(scene.account, event)
+
+    def timer() -> int | None:
+        found = scene.world.one("select * from conversations where id = %s", scene.chat)
+        return cast("int | None", found["disappears_after_s"])
+
+    tell("T1", "2026-01-02T10:00:00Z", disappears_after_s=86400)
+    assert timer() == 86400
+    tell("T0", "2026-01-02T09:00:00Z", action="disappearing", seconds=0)
+    assert timer() == 86400, "an older word changes nothing"
+    for joke in (1, 4_000_000_000, "soon", None):
+        tell(f"J{joke}", "2026-01-02T11:00:00Z", disappears_after_s=joke)
+    assert timer() == 86400
+    command = scene.command("send", to=scene.chat, type="text", text="x")
+    assert scene.row(command["message_id"])["payload"] == {"disappears_after_s": 86400}
+    tell("T2", "2026-01-02T12:00:00Z", action="disappearing", seconds=604800)
+    (claimed,) = (row for row in scene.bridge.claim() if row["id"] == command["id"])
+    assert claimed["payload"]["disappears_after_s"] == 604800
+    assert payloads.parse(claimed["payload"], SEND_SHAPES["text"]).disappears_after_s == 604800
+    scene.bridge.finish(claimed, "failed", "x")
+    tell("T3", "2026-01-02T13:00:00Z", action="disappearing", seconds=0)
+    assert timer() is None
+    claimed = scene.claimed("send", to=scene.chat, type="text", text="y")
+    assert "disappears_after_s" not in claimed["payload"]
+    assert scene.row(claimed["message_id"])["payload"] == {}
 
 
 def test_typing_waits_for_nothing_and_soon_expires(scene: Scene) -> None:

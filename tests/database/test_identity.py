@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections import Counter
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -14,11 +15,13 @@ from tests.database.project import (
     Row,
     Team,
     World,
+    chat_of,
     message,
     person,
     receipt,
     sent,
 )
+from tests.database.test_history import chat, history, past
 
 PHONE, LID = "5511987654321", "111"
 BY_PHONE, BY_LID = person(PHONE), person(lid=LID)
@@ -189,11 +192,66 @@ def test_an_odd_phone_jid_is_kept_without_a_number(
     assert world.one("select telefone from leads") == {"telefone": None}
 
 
-PEOPLE = [person(f"55119{n}0000000", f"7{n}", None) for n in range(3)]
+def test_an_edit_that_waits_follows_its_message_through_a_merge(
+    world: World, team: Team, bridge: Bridge, account: uuid.UUID
+) -> None:
+    now = datetime.now(UTC).isoformat()
+    for peer in (BY_PHONE, BY_LID):
+        own = message("A", ME, peer=peer, from_me=True, at=now)
+        bridge.record(account, own)
+    newer = world.one("select id from messages order by seq desc limit 1")["id"]
+    payload = {"message_id": str(newer), "text": "melhor"}
+    edit = team.command(account, "edit", payload)
+    bridge.record(account, learn(BOTH))
+    kept = world.one("select id, pending_changes from messages")
+    assert kept["id"] != newer
+    assert kept["pending_changes"]["edit"]["command_id"] == str(edit["id"])
+    [claimed] = bridge.claim()
+    target = bridge.fenced("bridge_command_context", account, claimed["id"])["target"]
+    assert target["whatsapp_message_id"] == "A"
+    assert bridge.finish(claimed)
+    done = world.one("select conteudo, pending_changes from messages")
+    assert done == {"conteudo": "melhor", "pending_changes": {}}
+
+
+@pytest.mark.parametrize("first", ["5531987654321", "553187654321"])
+def test_both_brazilian_spellings_are_one_lead_and_one_conversation(
+    world: World, team: Team, bridge: Bridge, account: uuid.UUID, first: str
+) -> None:
+    at_whatsapp = person("553187654321", "333", "Bia")
+    one = team.send(account, f"+{first}")
+    bridge.record(account, learn(at_whatsapp))  # what the engine tells before it sends
+    two = team.send(account, "+5531987654321")
+    three = team.send(account, "553187654321@s.whatsapp.net")
+    bridge.record(account, message("A", at_whatsapp))
+    assert len({each["conversation_id"] for each in (one, two, three)}) == 1
+    assert two["chat_jid"] == three["chat_jid"] == "553187654321@s.whatsapp.net"
+    lead = world.one("select telefone, lid from leads")
+    assert lead == {"telefone": "553187654321", "lid": "333@lid"}
+    assert world.one("select count(*) as n from conversations") == {"n": 1}
+    blocked = team.command(
+        account, "block", {"lead_id": str(world.one("select id from leads")["id"])}
+    )
+    assert blocked["chat_jid"] == "553187654321@s.whatsapp.net"
+
+
+def test_a_landline_is_not_taken_for_the_mobile_with_a_nine(
+    world: World, team: Team, account: uuid.UUID
+) -> None:
+    team.send(account, "+553132345678")
+    team.send(account, "+5531932345678")
+    assert world.one("select count(*) as n from leads") == {"n": 2}
+
+
+PEOPLE = [person(f"55119{n}0000000", f"7{n}", None) for n in (7, 8, 9)]
+OTHER_SPELLINGS = [f"+5511{n}0000000" for n in (7, 8, 9)]
+JUST_NOW = datetime.now(UTC).isoformat()
 HALVES = st.sampled_from(["phone_jid", "lid", "both"])
 STEPS = st.lists(
     st.tuples(
-        st.sampled_from(["incoming", "own", "group", "receipt", "learn", "send"]),
+        st.sampled_from(
+            ["incoming", "own", "group", "receipt", "learn", "send", "history", "pair", "edit"]
+        ),
         st.integers(0, 2),
         HALVES,
     ),
@@ -214,15 +272,15 @@ def seen_as(someone: Row, half: str) -> Row:
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-def test_any_history_ends_in_one_lead_a_person_and_one_conversation_a_chat(
+def test_any_history_ends_in_one_lead_a_person_and_one_conversation_a_chat(  # noqa: C901 - one branch a step
     world: World, steps: list[tuple[str, int, str]]
 ) -> None:
     world.empty()
     team, bridge = world.add_team(), world.add_bridge()
     account = world.add_running_account(team, bridge)
     expected: Counter[str] = Counter()
-    chats = set()
-    met = set()
+    chats, met, with_past = set[str](), set[str](), set[str]()
+    edits: list[Row] = []
     for number, (what, who, half) in enumerate(steps):
         someone = seen_as(PEOPLE[who], half)
         name = PEOPLE[who]["lid"]
@@ -237,9 +295,30 @@ def test_any_history_ends_in_one_lead_a_person_and_one_conversation_a_chat(
             bridge.record(account, receipt("read", [f"M{number}"], someone))
         elif what == "learn":
             bridge.record(account, learn(someone))
+        elif what == "history":
+            told = chat(someone, past(f"H{number}", someone))
+            bridge.fenced("bridge_record_history", account, history(told))
+            with_past.add(name)
+        elif what == "pair":
+            pairs = history(people=(PEOPLE[who],))
+            bridge.fenced("bridge_record_history", account, pairs)
+        elif what == "edit":
+            # an own message that one device told under one address and the history under the other
+            own = message(f"M{number}", ME, peer=someone, from_me=True, at=JUST_NOW)
+            bridge.record(account, own)
+            by_lid = seen_as(PEOPLE[who], "lid")
+            twin = own | {"peer": by_lid, "chat": chat_of(by_lid)}
+            bridge.record(account, twin)
+            row = world.one(
+                "select id from messages where whatsapp_message_id = %s order by seq limit 1",
+                f"M{number}",
+            )
+            edits.append(team.command(account, "edit", {"message_id": str(row["id"]), "text": "x"}))
         else:
-            team.send(account, someone["phone_jid"] or someone["lid"])
-        if what in {"incoming", "own", "send"}:
+            # a person may write the number in the other Brazilian spelling
+            to = OTHER_SPELLINGS[who] if half == "both" else someone["phone_jid"] or someone["lid"]
+            team.send(account, to)
+        if what in {"incoming", "own", "send", "history", "edit"}:
             expected[name] += 1
             chats.add(name)
     bridge.record(account, *(learn(PEOPLE[who]) for _, who, _ in steps))
@@ -257,7 +336,12 @@ def test_any_history_ends_in_one_lead_a_person_and_one_conversation_a_chat(
     """)
     assert {row["lid"]: row["messages"] for row in conversations} == dict(expected)
     assert len(conversations) == len(chats)
-    assert all(row["is_addressed_by_phone"] and row["is_counted"] for row in conversations)
+    assert all(row["is_addressed_by_phone"] for row in conversations)
+    assert all(row["is_counted"] or row["lid"] in with_past for row in conversations)
+    waiting = world.all("select target_message_id from commands where type = 'edit'")
+    kept = {row["id"] for row in world.all("select id from messages")}
+    assert len(waiting) == len(edits)
+    assert {row["target_message_id"] for row in waiting} <= kept
     assert (
         world.all(
             "select 1 from messages m left join leads l on l.id = m.sender_lead_id"

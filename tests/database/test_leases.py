@@ -120,6 +120,11 @@ def fenced_calls(bridge: Bridge, account: uuid.UUID) -> list:
         lambda: bridge.fenced("bridge_begin_history", account),
         lambda: bridge.fenced("bridge_history_state", account, 1),
         lambda: bridge.fenced("bridge_finish_history", account, None),
+        lambda: bridge.fenced("bridge_claim_picture", account, none),
+        lambda: bridge.fenced(
+            "bridge_finish_picture", account, none, "none", None, None, None, True
+        ),
+        lambda: bridge.fenced("bridge_tell_typing", account, "1@lid", Jsonb({}), "paused"),
     ]
 
 

@@ -102,7 +102,9 @@ def test_a_group_is_named_once_its_subject_is_known(
     world: World, bridge: Bridge, account: uuid.UUID
 ) -> None:
     bridge.record(account, message("A", ANA, group=GROUP))
-    bridge.record(account, {"kind": "group", "jid": GROUP, "subject": "Família"})
+    people = [ANA | {"role": "admin"}]
+    known = {"kind": "group", "jid": GROUP, "subject": "Família", "participants": people}
+    bridge.record(account, known)
     assert world.one("select nome from conversations") == {"nome": "Família"}
     assert bridge.record(account, message("B", ANA, group=GROUP))["groups_unknown"] == []
 

@@ -132,6 +132,7 @@ def test_what_refers_to_leads_and_conversations_is_known_to_the_merge(world: Wor
     assert names(world, query) == [
         "commands.conversation_id",
         "conversations.lead_id",
+        "group_participants.conversation_id",  # groups are never merged
         "message_reactions.lead_id",
         "message_receipts.lead_id",
         "messages.conversation_id",
@@ -142,6 +143,8 @@ def test_what_refers_to_leads_and_conversations_is_known_to_the_merge(world: Wor
         "whatsapp_private.early_receipts.peer_lead_id",
         "whatsapp_private.early_receipts.reader_lead_id",
         "whatsapp_private.history_chats.conversation_id",
+        "whatsapp_private.profile_pictures.conversation_id",
+        "whatsapp_private.profile_pictures.lead_id",  # made anew for a chat that moves
     ]
 
 

@@ -76,7 +76,8 @@ class FakeFeed:
     async def ask(self, order: Request) -> dict[str, Any]:
         assert isinstance(order, AskGroup)
         self.asked.append(order.chat)
-        return {"subject": "Entregas"}
+        ana = {"jid": "1@lid", "phone_jid": None, "lid": "1@lid", "admin": True}
+        return {"subject": "Entregas", "description": None, "participants": [ana]}
 
 
 class FakeRecords:
@@ -253,4 +254,6 @@ async def test_a_group_without_a_name_is_asked_for_once() -> None:
     records.on_group = feed.answered.set
     await pump(feed, records)
     assert feed.asked == [GROUP]
-    assert records.of_kind("group")[0]["subject"] == "Entregas"
+    [told] = records.of_kind("group")
+    assert (told["subject"], told["description"]) == ("Entregas", "")
+    assert told["participants"] == [{"phone_jid": None, "lid": "1@lid", "role": "admin"}]

@@ -3,6 +3,6 @@
 client    one entry of the library: connect, hear, ask
 compose   outgoing orders → protobufs
 requests  questions and changes that are no messages
-uploads   files on their way out
+uploads   files on their way out; file_messages, what is said of them
 address   JIDs between the two worlds
 """

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import ctypes
 import enum
+import os
 import threading
 import uuid
 from dataclasses import dataclass
@@ -63,8 +64,10 @@ class Kind(enum.IntEnum):
     HISTORY = 13
     MESSAGE = 17
     RECEIPT = 18
+    TYPING = 19
     JOINED_GROUP = 21
     GROUP_CHANGED = 22
+    PICTURE_CHANGED = 23
     CALL_OFFERED = 36
     CALL_ACCEPTED = 37
     CALL_NOTICED = 40
@@ -83,8 +86,10 @@ _PARSERS: dict[Kind, Any] = {
     Kind.DISCONNECTED: wire.Disconnected,
     Kind.MESSAGE: wire.Message,
     Kind.RECEIPT: wire.Receipt,
+    Kind.TYPING: wire.ChatPresence,
     Kind.JOINED_GROUP: wire.JoinedGroup,
     Kind.GROUP_CHANGED: wire.GroupInfoEvent,
+    Kind.PICTURE_CHANGED: wire.Picture,
     Kind.CALL_OFFERED: wire.CallOffer,
     Kind.CALL_ACCEPTED: wire.CallAccept,
     Kind.CALL_NOTICED: wire.CallOfferNotice,
@@ -236,6 +241,19 @@ class Client:
         """
         try:
             return uploads.upload(self._name, order)
+        except uploads.UploadFailed as error:
+            raise RequestFailed(str(error)) from None
+
+    def ask_for_door(self) -> None:
+        """Have the library ask WhatsApp where uploads go, if it does not know any more.
+
+        neonize does not export the question. An upload of a few bytes asks it, and nobody is told
+        where they are.
+
+        :raises RequestFailed: if that failed.
+        """
+        try:
+            uploads.upload_bytes(self._name, os.urandom(16), "document")
         except uploads.UploadFailed as error:
             raise RequestFailed(str(error)) from None
 

@@ -9,9 +9,11 @@ from typing import Any
 from neonize.proto.waCommon.WACommon_pb2 import MessageKey
 from neonize.proto.waE2E.WAWebProtobufsE2E_pb2 import (
     ContactMessage,
+    ContactsArrayMessage,
     ContextInfo,
     ExtendedTextMessage,
     FutureProofMessage,
+    LiveLocationMessage,
     LocationMessage,
     Message,
     MessageContextInfo,
@@ -20,7 +22,7 @@ from neonize.proto.waE2E.WAWebProtobufsE2E_pb2 import (
     ReactionMessage,
 )
 
-from bridge.engine.whatsapp.uploads import media_message
+from bridge.engine.whatsapp.file_messages import media_message
 from bridge.ids import Jid, WhatsAppMessageId, is_group
 from bridge.orders import (
     Contact,
@@ -30,9 +32,9 @@ from bridge.orders import (
     Media,
     Outgoing,
     Poll,
-    Quote,
     Reaction,
     Revoke,
+    Shown,
     Text,
 )
 
@@ -50,23 +52,9 @@ def message_of(order: Outgoing, to: Jid) -> Any:
         case Text():
             return _text(order)
         case Location():
-            return Message(
-                locationMessage=LocationMessage(
-                    degreesLatitude=order.latitude,
-                    degreesLongitude=order.longitude,
-                    name=order.name,
-                    address=order.address,
-                    contextInfo=context_of(order.quote),
-                )
-            )
+            return _location(order)
         case Contact():
-            return Message(
-                contactMessage=ContactMessage(
-                    displayName=order.name,
-                    vcard=vcard_of(order.name, order.numbers),
-                    contextInfo=context_of(order.quote),
-                )
-            )
+            return _contact(order)
         case Poll():
             return _poll(order)
         case Reaction():
@@ -87,19 +75,63 @@ def message_of(order: Outgoing, to: Jid) -> Any:
                 )
             )
         case Media():
-            return media_message(order, context_of(order.quote, order.mentions))
+            return media_message(order, context_of(order))
 
 
-def context_of(quote: Quote | None, mentions: list[Jid] | None = None) -> Any:
-    """What a message answers and whom it mentions; None if neither."""
-    if quote is None and not mentions:
-        return None
-    context = ContextInfo(mentionedJID=mentions or [])
-    if quote is not None:
+def context_of(order: Shown) -> Any:
+    """What a message answers, whom it mentions, and so on; None if there is nothing to say."""
+    context = ContextInfo(mentionedJID=order.mentions)
+    if (quote := order.quote) is not None:
         context.stanzaID = quote.id
         context.participant = quote.sender
         context.quotedMessage.conversation = quote.text
-    return context
+    if order.forwarded:
+        context.isForwarded = True
+        context.forwardingScore = 1
+    if order.disappears_after_s:
+        context.expiration = order.disappears_after_s
+    return context if context.ByteSize() else None
+
+
+def _location(order: Location) -> Any:
+    if order.live:
+        return Message(
+            liveLocationMessage=LiveLocationMessage(
+                degreesLatitude=order.latitude,
+                degreesLongitude=order.longitude,
+                caption=order.caption,
+                sequenceNumber=1,
+                contextInfo=context_of(order),
+            )
+        )
+    return Message(
+        locationMessage=LocationMessage(
+            degreesLatitude=order.latitude,
+            degreesLongitude=order.longitude,
+            name=order.name,
+            address=order.address,
+            contextInfo=context_of(order),
+        )
+    )
+
+
+def _contact(order: Contact) -> Any:
+    cards = [
+        ContactMessage(displayName=card.name, vcard=vcard_of(card.name, card.numbers))
+        for card in order.cards
+    ]
+    context = context_of(order)
+    if len(cards) == 1:
+        if context is not None:
+            cards[0].contextInfo.CopyFrom(context)
+        return Message(contactMessage=cards[0])
+    return Message(
+        contactsArrayMessage=ContactsArrayMessage(
+            displayName=", ".join(card.name for card in order.cards),
+            contacts=cards,
+            contextInfo=context,
+        )
+    )
 
 
 def vcard_of(name: str, numbers: list[str]) -> str:
@@ -111,7 +143,7 @@ def vcard_of(name: str, numbers: list[str]) -> str:
 
 
 def _text(order: Text) -> Any:
-    context = context_of(order.quote, order.mentions)
+    context = context_of(order)
     if context is None and order.preview is None:
         return Message(conversation=order.text)
     text = ExtendedTextMessage(text=order.text, contextInfo=context)
@@ -134,7 +166,7 @@ def _poll(order: Poll) -> Any:
         name=order.question,
         options=[PollCreationMessage.Option(optionName=option) for option in order.options],
         selectableOptionsCount=order.selectable,
-        contextInfo=context_of(order.quote),
+        contextInfo=context_of(order),
     )
     context = MessageContextInfo(messageSecret=secrets.token_bytes(_POLL_SECRET_BYTES))
     # apps take the poll of which one option may be chosen under its own name
@@ -144,10 +176,14 @@ def _poll(order: Poll) -> Any:
 
 
 def _edit(order: Edit, to: Jid) -> Any:
+    if order.media is None:
+        edited = _text(Text(text=order.text, mentions=order.mentions))
+    else:
+        edited = media_message(order.media, context_of(order.media))
     change = ProtocolMessage(
         type=ProtocolMessage.MESSAGE_EDIT,
         key=_key(order.target, to, None, from_me=True),
-        editedMessage=_text(Text(text=order.text, mentions=order.mentions)),
+        editedMessage=edited,
         timestampMS=_now_ms(),
     )
     return Message(editedMessage=FutureProofMessage(message=Message(protocolMessage=change)))

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from neonize.client import NewClient
-from neonize.exc import GetGroupInfoError, GetJIDFromStoreError
+from neonize.exc import GetGroupInfoError, GetJIDFromStoreError, GetProfilePictureError
 from neonize.utils.enum import (
     BlocklistAction,
     ChatPresence,
     ChatPresenceMedia,
     ParticipantChange,
+    Presence,
     ReceiptType,
 )
 
@@ -25,17 +26,20 @@ from bridge.ids import LID_SERVER, PHONE_SERVER, Jid, server_of
 from bridge.orders import (
     AskGroup,
     AskInvite,
+    AskPerson,
     Block,
     ChangeGroup,
     ChangeParticipants,
     CheckNumbers,
     CreateGroup,
+    FetchPicture,
     LeaveGroup,
     Logout,
     MarkRead,
     RejectCall,
     Request,
     SetProfile,
+    ShowOnline,
     ShowTyping,
 )
 
@@ -47,6 +51,8 @@ _PRESENCES = {
     "paused": (ChatPresence.CHAT_PRESENCE_PAUSED, _TEXT),
 }
 # whatsmeow group.go: no such group, or not (any more) in it
+# whatsmeow errors.go
+_NO_PICTURE, _HIDDEN_PICTURE = "does not have a profile picture", "has hidden their profile picture"
 _NO_SUCH_GROUP = ("not participating in that group", "group does not exist")
 
 
@@ -66,8 +72,8 @@ def perform(client: NewClient, order: Request) -> Any:
             )
         case ShowTyping():
             client.send_chat_presence(address_of(order.chat), *_PRESENCES[order.state])
-        case CheckNumbers():
-            return _check_numbers(client, order)
+        case ShowOnline():
+            client.send_presence(Presence.AVAILABLE)
         case SetProfile():
             _set_profile(client, order)
         case Block():
@@ -78,8 +84,20 @@ def perform(client: NewClient, order: Request) -> Any:
         case Logout():
             client.logout()
         case _:
-            return _perform_on_group(client, order)
+            return _ask_of_people(client, order)
     return None
+
+
+def _ask_of_people(client: NewClient, order: Request) -> Any:
+    match order:
+        case CheckNumbers():
+            return _check_numbers(client, order)
+        case FetchPicture():
+            return _ask_picture(client, order.of)
+        case AskPerson():
+            return _ask_person(client, order.person)
+        case _:
+            return _perform_on_group(client, order)
 
 
 def _perform_on_group(client: NewClient, order: Request) -> Any:
@@ -139,6 +157,33 @@ def _lid_of(client: NewClient, jid: Jid) -> Jid | None:
         return translate.jid(client.get_lid_from_pn(address_of(jid)))
     except GetJIDFromStoreError:
         return None
+
+
+def _ask_picture(client: NewClient, of: Jid) -> dict[str, Any]:
+    """Where the picture is: `{state, id, url}`.
+
+    The id that is known is not sent along: neonize has no answer for "unchanged".
+    """
+    try:
+        picture = client.get_profile_picture(address_of(of))
+    except GetProfilePictureError as error:
+        if _NO_PICTURE in str(error):
+            return {"state": "none"}
+        if _HIDDEN_PICTURE in str(error):
+            return {"state": "hidden"}
+        raise
+    return {"state": "there", "id": picture.ID, "url": picture.URL}
+
+
+def _ask_person(client: NewClient, person: Jid) -> dict[str, Any]:
+    told = next((each.UserInfo for each in client.get_user_info(address_of(person))), None)
+    contact = client.contact.get_contact(address_of(person))
+    verified = told.VerifiedName.Details.verifiedName if told is not None else ""
+    return {
+        "push_name": contact.PushName or None,
+        "business_name": verified or contact.BusinessName or None,
+        "about": (told.Status if told is not None else "") or None,
+    }
 
 
 def _set_profile(client: NewClient, order: SetProfile) -> None:

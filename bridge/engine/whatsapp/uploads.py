@@ -1,7 +1,8 @@
-"""Files out: left at WhatsApp, encrypted, and the message that says where they are.
+"""Files out: left at WhatsApp, encrypted.
 
 neonize wants the whole file at once. It is mapped, not read, so that Python holds no copy; Go holds
 two for the time of the upload (the file, and what it makes of it): 100 MB take 290 MB, measured.
+So large files go another way (`engine.upstream`), if WhatsApp's answer says where.
 """
 
 from __future__ import annotations
@@ -11,22 +12,13 @@ import mmap
 import threading
 from contextlib import closing, nullcontext
 from pathlib import Path
-from typing import Any
 
 from neonize._binder import gocode
 from neonize.proto import Neonize_pb2 as wire
-from neonize.proto.waE2E.WAWebProtobufsE2E_pb2 import (
-    AudioMessage,
-    DocumentMessage,
-    FutureProofMessage,
-    ImageMessage,
-    Message,
-    StickerMessage,
-    VideoMessage,
-)
 from neonize.utils.enum import MediaType
 
-from bridge.orders import Media, Uploaded, UploadMedia
+from bridge.engine.upstream import LARGE_BYTES
+from bridge.orders import MediaKind, Uploaded, UploadMedia
 
 _TYPES = {
     "image": MediaType.MediaImage,
@@ -38,7 +30,6 @@ _TYPES = {
 
 
 # One large file at a time in a process: with many accounts the copies would add up.
-LARGE_BYTES = 16 * 1024 * 1024
 _large = threading.Lock()
 
 
@@ -65,14 +56,23 @@ def upload(client: bytes, order: UploadMedia) -> Uploaded:
         view = (ctypes.c_char * size_bytes).from_buffer(mapped)
         try:
             with in_turn:
-                raw: bytes = gocode.Upload(
-                    client,
-                    ctypes.c_char_p(ctypes.addressof(view)),  # `cast` would keep a reference
-                    size_bytes,
-                    _TYPES[order.kind].value,
-                )
+                # `cast` would keep a reference
+                return _upload(client, ctypes.addressof(view), size_bytes, order.kind)
         finally:
             del view  # or the mapping could not be closed
+
+
+def upload_bytes(client: bytes, data: bytes, kind: MediaKind) -> Uploaded:
+    """The same, of something small.
+
+    :raises UploadFailed: if WhatsApp did not take it.
+    """
+    view = ctypes.create_string_buffer(data, len(data))
+    return _upload(client, ctypes.addressof(view), len(data), kind)
+
+
+def _upload(client: bytes, address: int, size_bytes: int, kind: MediaKind) -> Uploaded:
+    raw: bytes = gocode.Upload(client, ctypes.c_char_p(address), size_bytes, _TYPES[kind].value)
     answer = wire.UploadReturnFunction.FromString(raw)
     if answer.Error:
         raise UploadFailed(answer.Error)
@@ -85,77 +85,3 @@ def upload(client: bytes, order: UploadMedia) -> Uploaded:
         encrypted_sha256=told.FileEncSHA256,
         size_bytes=told.FileLength,
     )
-
-
-def media_message(order: Media, context: Any) -> Any:
-    """The `waE2E.Message` of an uploaded file."""
-    common = {
-        "URL": order.file.url,
-        "directPath": order.file.direct_path,
-        "mediaKey": order.file.media_key,
-        "fileSHA256": order.file.sha256,
-        "fileEncSHA256": order.file.encrypted_sha256,
-        "fileLength": order.file.size_bytes,
-        "mimetype": order.mime_type,
-        "contextInfo": context,
-    }
-    once = order.view_once or None
-    match order.kind:
-        case "image":
-            inner = Message(
-                imageMessage=ImageMessage(
-                    **common,
-                    caption=order.caption,
-                    width=order.width,
-                    height=order.height,
-                    JPEGThumbnail=order.thumbnail,
-                    viewOnce=once,
-                )
-            )
-        case "video":
-            inner = Message(
-                videoMessage=VideoMessage(
-                    **common,
-                    caption=order.caption,
-                    width=order.width,
-                    height=order.height,
-                    seconds=order.seconds,
-                    JPEGThumbnail=order.thumbnail,
-                    viewOnce=once,
-                )
-            )
-        case "audio":
-            inner = Message(
-                audioMessage=AudioMessage(
-                    **common,
-                    seconds=order.seconds,
-                    PTT=order.voice_note or None,
-                    waveform=order.waveform,
-                    viewOnce=once,
-                )
-            )
-        case "sticker":
-            inner = Message(
-                stickerMessage=StickerMessage(**common, width=order.width, height=order.height)
-            )
-        case "document":
-            return _document(order, common)
-    if once:
-        return Message(viewOnceMessageV2=FutureProofMessage(message=inner))
-    return inner
-
-
-def _document(order: Media, common: dict[str, Any]) -> Any:
-    message = Message(
-        documentMessage=DocumentMessage(
-            **common,
-            fileName=order.file_name,
-            title=order.file_name,
-            caption=order.caption,
-            JPEGThumbnail=order.thumbnail,
-        )
-    )
-    if order.caption is None:
-        return message
-    # apps show the caption of a document only in this wrapper
-    return Message(documentWithCaptionMessage=FutureProofMessage(message=message))

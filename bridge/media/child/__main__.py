@@ -15,6 +15,7 @@ from typing import BinaryIO
 import msgspec
 
 from bridge.media.child.looking import look
+from bridge.media.child.sticking import make_sticker
 from bridge.media.child.transcoding import transcode
 from bridge.media.jobs import (
     ANSWER_MAX_BYTES,
@@ -24,8 +25,10 @@ from bridge.media.jobs import (
     Died,
     Job,
     Look,
+    MakeSticker,
     ProcessLimits,
     Refused,
+    Transcode,
 )
 
 OPEN_FILES = 32
@@ -76,7 +79,13 @@ def _in_a_fork(job: Job) -> bytes:
 
 def _done(job: Job) -> Answer:
     try:
-        return look(job) if isinstance(job, Look) else transcode(job)
+        match job:
+            case Look():
+                return look(job)
+            case Transcode():
+                return transcode(job)
+            case MakeSticker():
+                return make_sticker(job)
     except MemoryError:
         return Refused(code="media_unreadable")
 

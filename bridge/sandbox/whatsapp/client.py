@@ -52,8 +52,12 @@ class SimulatorClient:
         return self._call("GET", f"/phones/{number}")
 
     def change_phone(self, number: str, **changes: object) -> Json:
-        """`online`, `name`, `about`."""
+        """`online`, `name`, `about`, … (`bodies.PhoneChange`)."""
         return self._call("PATCH", f"/phones/{number}", changes)
+
+    def set_picture(self, number: str, picture: bytes) -> None:
+        """A new picture of a person; empty = none."""
+        self.change_phone(number, picture_base64=base64.b64encode(picture).decode())
 
     def remove_phone(self, number: str) -> None:
         """Delete an account."""
@@ -188,6 +192,10 @@ class SimulatorClient:
     def change_group(self, jid: str, **changes: object) -> Json:
         """`subject`, `add`, `remove`, `promote`, … (`bodies.GroupChange`)."""
         return self._call("PATCH", f"/groups/{jid}", changes)
+
+    def set_group_picture(self, jid: str, picture: bytes) -> None:
+        """A new picture of a group; empty = none."""
+        self.change_group(jid, picture_base64=base64.b64encode(picture).decode())
 
     def start_fault(
         self,

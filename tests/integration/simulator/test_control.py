@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 import ssl
+import urllib.error
+import urllib.parse
 import urllib.request
 
 import httpx
@@ -156,11 +159,23 @@ def test_the_media_host_keeps_what_is_uploaded(simulator: Simulator) -> None:
         urllib.request.ProxyHandler({"https": trust["proxy_url"]}),
         urllib.request.HTTPSHandler(context=context),
     )
-    request = urllib.request.Request(
-        "https://mmg.whatsapp.net/mms/image/x", data=b"blob", method="POST"
-    )
+    token = base64.urlsafe_b64encode(hashlib.sha256(b"blob").digest()).decode()
 
-    with opener.open(request) as answer:
+    def upload(path: str, **query: str) -> urllib.request.Request:
+        url = f"https://mmg.whatsapp.net/mms/{path}?{urllib.parse.urlencode(query)}"
+        return urllib.request.Request(url, data=b"blob", method="POST")
+
+    for refused, status in (
+        (upload(f"image/{token}", token=token), 401),
+        (upload(f"image/{token}", auth="guessed", token=token), 401),
+        (upload(f"image/{token[::-1]}", auth="sandbox", token=token), 400),
+        (upload(f"weather/{token}", auth="sandbox", token=token), 400),
+    ):
+        with pytest.raises(urllib.error.HTTPError) as error:
+            opener.open(refused)
+        error.value.close()
+        assert error.value.code == status
+    with opener.open(upload(f"image/{token}", auth="sandbox", token=token)) as answer:
         url = httpx.Response(200, content=answer.read()).json()["url"]
     with opener.open(url + "&hash=x") as answer:
         assert answer.read() == b"blob"

@@ -207,10 +207,12 @@ def test_history_comes_after_linking(linked: Linked, engines: Engines) -> None:
 def test_presence_and_typing_go_both_ways(linked: Linked) -> None:
     linked.simulator.send_text(linked.customer, linked.shop, "hi")
     linked.engine.wait_text("hi")
+    eventually(lambda: linked.engine.ask("available"))
+    # without an answer to wait for: the server has it when it answers the next request
+    assert linked.engine.ask("is_on_whatsapp", number=linked.customer) is True
     linked.simulator.typing(linked.customer, linked.shop)
     linked.engine.wait("ChatPresence")
 
-    eventually(lambda: linked.engine.ask("available"))
     linked.engine.ask("typing", to=linked.simulator.phone(linked.customer)["lid"])
 
     entry = linked.simulator.wait_for(linked.customer, lambda each: each["kind"] == "typing")

@@ -8,12 +8,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.commands.asking import Asker, OutcomeUnknown, spellings
+from bridge.commands.asking import Asker, OutcomeUnknown
 from bridge.commands.sending import Composer
 from bridge.errors import CommandError
-from bridge.ids import AccountId, CommandId, Jid, LeaseEpoch, WhatsAppMessageId
-from bridge.orders import Block, CheckNumbers, CreateGroup, Edit, Media, Quote, RejectCall, Text
-from bridge.supabase.rpc import ClaimedCommand, CommandContext, Target
+from bridge.ids import AccountId, CommandId, Jid, LeaseEpoch, WhatsAppMessageId, spellings
+from bridge.orders import (
+    Block,
+    Card,
+    CheckNumbers,
+    Contact,
+    CreateGroup,
+    Edit,
+    Media,
+    Quote,
+    RejectCall,
+    Text,
+)
+from bridge.supabase.rpc import ClaimedCommand, CommandContext, Target, TargetFile
 from tests.unit.commands.test_executor import CHAT, FakeAccount, FakeRpc
 
 pytestmark = pytest.mark.anyio
@@ -61,6 +72,7 @@ async def asked(
         ("5511987654321", ["5511987654321", "551187654321"]),
         ("551187654321", ["551187654321", "5511987654321"]),
         ("551131234567", ["551131234567"]),  # a landline
+        ("5511931234567", ["5511931234567"]),  # a mobile; without the nine somebody's landline
         ("14155552671", ["14155552671"]),
         ("351912345678", ["351912345678"]),
     ],
@@ -157,6 +169,53 @@ async def test_captions_mentions_and_quotes_are_added_to_a_prepared_file() -> No
     assert isinstance(media, Media)
     assert (media.caption, media.view_once, media.mentions) == ("oi", True, ["1@lid"])
     assert media.quote == Quote(id=WhatsAppMessageId("Q"), sender=CHAT, text="x" * 1000)
+
+
+async def test_an_edit_of_a_file_takes_the_file_again_with_the_new_caption() -> None:
+    asked_for: list[dict[str, Any]] = []
+
+    class Files:
+        async def prepare(self, command: ClaimedCommand, account: Any, **options: Any) -> Media:
+            asked_for.append(options)
+            return Media(kind="document", file=FILE, mime_type="text/csv")
+
+    rpc = FakeRpc()
+    known = Target(
+        whatsapp_message_id=WhatsAppMessageId("T"),
+        sender_jid=CHAT,
+        from_me=True,
+        tipo="document",
+        file=TargetFile(path="w/a/x.csv", mime_type="text/csv", file_name="x.csv"),
+    )
+    rpc.context = CommandContext(target=known)
+    edit = command("edit", {"message_id": "m", "text": "novo", "mentions": ["1@lid"]})
+    order = await Composer(rpc, Files()).compose(FakeAccount(), edit)
+    assert isinstance(order, Edit)
+    assert order.media is not None
+    assert (order.media.caption, order.media.mentions) == ("novo", ["1@lid"])
+    assert asked_for == [
+        {
+            "kind": "document",
+            "storage_path": "w/a/x.csv",
+            "mime_type": "text/csv",
+            "file_name": "x.csv",
+            "attach": False,
+        }
+    ]
+    rpc.context = CommandContext(target=Target(**{**target_fields(known), "file": None}))
+    with pytest.raises(CommandError, match="not in the bucket"):
+        await Composer(rpc, Files()).compose(FakeAccount(), edit)
+
+
+async def test_cards_are_given_one_or_several() -> None:
+    payload = {"to": "1", "type": "contact", "name": "Ana", "numbers": ["55"]}
+    order = await Composer(FakeRpc()).compose(FakeAccount(), command("send", payload))
+    assert order == Contact(cards=[Card(name="Ana", numbers=["55"])])
+    two = [{"name": "Ana", "numbers": ["55"]}, {"name": "Bia", "numbers": ["1", "2"]}]
+    payload = {"to": "1", "type": "contact", "contacts": two, "forwarded": True}  # type: ignore[dict-item]
+    order = await Composer(FakeRpc()).compose(FakeAccount(), command("send", payload))
+    cards = [Card(name="Ana", numbers=["55"]), Card(name="Bia", numbers=["1", "2"])]
+    assert order == Contact(cards=cards, forwarded=True)
 
 
 async def test_a_preview_is_asked_for_only_if_wanted() -> None:

@@ -111,7 +111,8 @@ class FakeRpc:
         attempt: int | None = None,
     ) -> bool:
         self.finished.append(
-            {"status": status, "result": result, "code": error_code, "retry_in_s": retry_in_s}
+            {"status": status, "result": result, "code": error_code, "message": error_message}
+            | {"retry_in_s": retry_in_s}
         )
         return True
 
@@ -180,6 +181,9 @@ async def test_history_is_what_the_phone_sent_when_it_was_linked(
     rpc.sync_status = sync_status
     ended = await end_of(claimed("sync_history", {"days": days}), rpc=rpc)
     assert (ended["status"], ended["code"]) == (status, code)
+    if code == "history_not_available":
+        for word in ("only when it is linked", "history_days", "log out", "link the phone again"):
+            assert word in ended["message"]
 
 
 @pytest.mark.parametrize("type_", ["disconnect", "logout"])

@@ -17,17 +17,13 @@ def _load(*names: str) -> list[Any]:
     before = {name for name in sys.modules if name.split(".")[0] == "neonize"}
     assert not before, "neonize is loaded in the test process"
     sys.modules["neonize"] = hollow
-    # imports the Go library; what it is needed for is tested through the real one
-    uploads: Any = types.ModuleType("bridge.engine.whatsapp.uploads")
-    uploads.media_message = None
-    sys.modules[uploads.__name__] = uploads
     try:
         return [importlib.import_module(name) for name in names]
     finally:
         for name in [name for name in sys.modules if name.split(".")[0] == "neonize"]:
             del sys.modules[name]
-        del sys.modules[uploads.__name__]
-        sys.modules.pop("bridge.engine.whatsapp.compose", None)
+        for name in ("compose", "file_messages"):
+            sys.modules.pop(f"bridge.engine.whatsapp.{name}", None)
 
 
 wire, e2e, past, compose = _load(

@@ -10,16 +10,19 @@ from hypothesis import strategies as st
 
 from bridge.ids import Jid, WhatsAppMessageId
 from bridge.orders import (
+    Card,
     Contact,
     Edit,
     LinkPreview,
     Location,
+    Media,
     Outgoing,
     Poll,
     Quote,
     Reaction,
     Revoke,
     Text,
+    Uploaded,
 )
 from tests.unit.engine.protobufs import compose, e2e
 
@@ -115,6 +118,68 @@ def test_a_name_cannot_add_a_line_to_a_contact_card(name: str) -> None:
 
 
 def test_a_contact() -> None:
-    contact = composed(Contact(name="Ana", numbers=["551198765432"])).contactMessage
+    ana = Card(name="Ana", numbers=["551198765432"])
+    contact = composed(Contact(cards=[ana], quote=QUOTE)).contactMessage
     assert contact.displayName == "Ana"
+    assert contact.contextInfo.stanzaID == THEIRS
     assert "waid=551198765432:+551198765432" in contact.vcard
+    both = composed(Contact(cards=[ana, Card(name="Bia", numbers=["1"])], quote=QUOTE))
+    assert [each.displayName for each in both.contactsArrayMessage.contacts] == ["Ana", "Bia"]
+    assert both.contactsArrayMessage.contextInfo.stanzaID == THEIRS
+
+
+def test_a_place_that_moves() -> None:
+    order = Location(latitude=1, longitude=2, live=True, caption="a caminho")
+    place = composed(order).liveLocationMessage
+    assert (place.degreesLatitude, place.caption, place.sequenceNumber) == (1, "a caminho", 1)
+
+
+FILE = Uploaded(
+    url="u", direct_path="/p", media_key=b"k", sha256=b"s", encrypted_sha256=b"e", size_bytes=3
+)
+
+
+def file(kind: str, **more: Any) -> Media:
+    return Media(kind=kind, file=FILE, mime_type="a/b", **more)  # type: ignore[arg-type]
+
+
+SHOWN: list[Any] = [
+    *(Text, {"text": "Oi"}),
+    *(Location, {"latitude": 1, "longitude": 2}),
+    *(Location, {"latitude": 1, "longitude": 2, "live": True}),
+    *(Contact, {"cards": [Card(name="Ana", numbers=["1"])]}),
+    *(Contact, {"cards": [Card(name="Ana", numbers=["1"])] * 2}),
+    *(Poll, {"question": "?", "options": ["a", "b"]}),
+    *(Poll, {"question": "?", "options": ["a", "b"], "selectable": 0}),
+    *(Media, {"kind": "image", "file": FILE, "mime_type": "a/b"}),
+    *(Media, {"kind": "document", "file": FILE, "mime_type": "a/b", "caption": "x"}),
+    *(Media, {"kind": "sticker", "file": FILE, "mime_type": "a/b"}),
+    *(Media, {"kind": "audio", "file": FILE, "mime_type": "a/b", "view_once": True}),
+]
+
+
+@pytest.mark.parametrize(("shape", "fields"), list(zip(SHOWN[::2], SHOWN[1::2], strict=True)))
+def test_every_kind_says_that_it_was_forwarded_and_when_it_disappears(
+    shape: Any, fields: dict[str, Any]
+) -> None:
+    message = composed(shape(**fields, forwarded=True, disappears_after_s=86400, mentions=[ANA]))
+    while not hasattr(message, "contextInfo"):
+        (_, inner), *_ = ((f, v) for f, v in message.ListFields() if f.name != "messageContextInfo")
+        message = inner.message if inner.DESCRIPTOR.name == "FutureProofMessage" else inner
+    context = message.contextInfo
+    assert (context.isForwarded, context.forwardingScore) == (True, 1)
+    assert (context.expiration, list(context.mentionedJID)) == (86400, [ANA])
+
+
+def test_an_edited_caption_comes_with_its_file() -> None:
+    media = file("image", caption="novo", mentions=[ANA])
+    order = Edit(target=THEIRS, text="novo", mentions=[ANA], media=media)
+    protocol = composed(order).editedMessage.message.protocolMessage
+    image = protocol.editedMessage.imageMessage
+    assert (protocol.key.ID, image.caption, image.mediaKey) == (THEIRS, "novo", b"k")
+    assert list(image.contextInfo.mentionedJID) == [ANA]
+
+
+def test_a_sticker_that_moves_says_so() -> None:
+    assert composed(file("sticker", animated=True)).stickerMessage.isAnimated
+    assert not composed(file("sticker")).stickerMessage.isAnimated

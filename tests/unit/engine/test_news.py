@@ -3,7 +3,7 @@
 from typing import Any
 
 from bridge.engine import news as translations
-from bridge.events import CallTold, GroupNews, Person
+from bridge.events import CallTold, GroupNews, Person, PictureChanged
 from bridge.ids import Jid
 from tests.unit.engine.protobufs import wire
 
@@ -99,3 +99,14 @@ def test_a_call_of_a_group_names_it():
     notice = wire.CallOfferNotice(basicCallMeta=meta(), media="video", type="group", data=data)
     told = news.call_noticed(notice, OWN)
     assert (told.group, told.video) == ("9@g.us", True)
+
+
+def test_a_new_picture_of_a_person_and_of_a_group():
+    person = news.picture_changed(wire.Picture(JID=address("200@lid")), OWN)
+    assert person == PictureChanged(person=ANA)
+    group = wire.Picture(
+        JID=address("9@g.us"), Author=address("200@lid"), Timestamp=1_700_000_000, Remove=True
+    )
+    told = news.picture_changed(group, OWN)
+    assert (told.chat, told.by, told.picture, told.at) == ("9@g.us", ANA, False, 1_700_000_000.0)
+    assert news.picture_changed(wire.Picture(JID=address("100@lid")), OWN) is None

@@ -9,6 +9,7 @@ from bridge.events import (
     MessageUndecryptable,
     Person,
     ReceiptReceived,
+    TypingShown,
 )
 from bridge.ids import Jid, WhatsAppMessageId
 from tests.unit.engine.protobufs import e2e, wire
@@ -192,3 +193,16 @@ def test_a_post_of_a_channel_has_no_person():
         message(e2e.Message(conversation="x"), source("7@newsletter", "7@newsletter")), OWN
     )
     assert (event.chat, event.peer, event.sender) == ("7@newsletter", None, Person())
+
+
+@pytest.mark.parametrize(
+    ("state", "media", "told"), [(1, 1, "composing"), (1, 2, "recording"), (2, 1, "paused")]
+)
+def test_who_types(state, media, told):
+    event = wire.ChatPresence(MessageSource=DIRECT, State=state, Media=media)
+    assert translate.typing(event) == TypingShown(
+        chat=Jid("200@lid"), person=person("55@s.whatsapp.net", "200@lid"), state=told
+    )
+    own = source("200@lid", "100@lid", from_me=True)
+    mine = wire.ChatPresence(MessageSource=own, State=state, Media=media)
+    assert translate.typing(mine) is None

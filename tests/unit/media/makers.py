@@ -6,6 +6,7 @@ import array
 import io
 import math
 import struct
+import zipfile
 import zlib
 from fractions import Fraction
 from pathlib import Path
@@ -36,6 +37,29 @@ def oriented_jpeg(orientation: int) -> bytes:
 def moving(name: str) -> bytes:
     frames = [Image.new("RGB", (32, 32), colour) for colour in ("red", "green", "blue")]
     return saved(frames[0], name, save_all=True, append_images=frames[1:], duration=100)
+
+
+def animation_that_claims(name: str, width: int, height: int) -> bytes:
+    """Three small pictures on a ground that is said to be that large."""
+    data = bytearray(moving(name))
+    if name == "GIF":
+        data[6:10] = struct.pack("<HH", width, height)
+    else:
+        at = data.index(b"VP8X") + 12
+        data[at : at + 6] = (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
+    return bytes(data)
+
+
+def archive_bomb(depth: int = 3) -> bytes:
+    """A few kilobytes that unpack to gigabytes."""
+    inner = bytes(10_000_000)
+    for level in range(depth):
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+            for copy in range(1 if level == 0 else 10):
+                archive.writestr(f"{copy}.zip", inner)
+        inner = buffer.getvalue()
+    return inner
 
 
 def png_that_claims(width: int, height: int) -> bytes:

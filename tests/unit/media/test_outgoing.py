@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import os
 import ssl
 from collections.abc import Mapping
 from ipaddress import ip_address
@@ -11,6 +13,7 @@ from typing import Any
 import anyio
 import msgspec
 import pytest
+from PIL import Image
 
 from bridge.errors import CommandError
 from bridge.ids import AccountId, CommandId, Jid, LeaseEpoch
@@ -22,7 +25,14 @@ from bridge.media.workshop import Workshop
 from bridge.orders import Media, Request, Uploaded, UploadMedia
 from bridge.supabase.rpc import ClaimedCommand
 from bridge.supabase.storage import FileNotStored
-from tests.unit.media.makers import picture, sound
+from tests.unit.media.makers import (
+    animation_that_claims,
+    moving,
+    picture,
+    png_that_claims,
+    saved,
+    sound,
+)
 from tests.unit.media.strangers import Authority, Behaviour, file, head, serving
 
 pytestmark = pytest.mark.anyio
@@ -183,14 +193,82 @@ async def test_a_recording_becomes_a_voice_note_and_that_is_stored(
     [
         ("image", b"hello", "media_unsuitable"),
         ("video", picture("JPEG"), "media_unsuitable"),
-        ("sticker", picture("JPEG"), "media_unsuitable"),
+        ("sticker", b"hello", "media_unsuitable"),
+        ("sticker", png_that_claims(20_000, 20_000), "media_unsuitable"),
+        ("sticker", picture("JPEG")[:400], "media_unsuitable"),
         ("audio", b"\x00" * 100, "media_unsuitable"),
         ("document", b"", "media_unsuitable"),
-        ("sticker", picture("WEBP") + bytes(1 << 20), "media_too_large"),
+        ("sticker", picture("WEBP") + bytes(16 << 20), "media_too_large"),
     ],
 )
 async def test_what_is_not_what_it_should_be(post: Post, kind: str, data: bytes, code: str) -> None:
     assert (await post.refusal(kind, storage_path=post.put(data))).code == code
+
+
+@pytest.mark.parametrize("name", ["JPEG", "PNG", "GIF", "BMP", "WEBP"])
+async def test_any_picture_becomes_a_sticker_and_that_is_stored(post: Post, name: str) -> None:
+    media = await post.prepare("sticker", storage_path=post.put(picture(name), "photo"))
+    ((kind, sent),) = post.account.uploaded
+    with Image.open(io.BytesIO(sent)) as sticker:
+        assert (sticker.format, sticker.size) == ("WEBP", (512, 512))
+        corner, left = (sticker.convert("RGBA").getpixel(at) for at in ((5, 5), (100, 256)))
+    assert isinstance(corner, tuple)
+    assert isinstance(left, tuple)
+    assert corner[3] == 0, "the ground is transparent"
+    assert left[0] > 200
+    assert (kind, media.mime_type, media.width, media.animated) == (
+        *("sticker", "image/webp", 512, False),
+    )
+    facts = post.rpc.facts[0]
+    assert post.bucket.files[facts["path"]] == (sent, "image/webp")
+
+
+@pytest.mark.parametrize("name", ["GIF", "WEBP"])
+async def test_what_moves_is_a_sticker_that_moves(post: Post, name: str) -> None:
+    media = await post.prepare("sticker", storage_path=post.put(moving(name), "dance"))
+    with Image.open(io.BytesIO(post.account.uploaded[0][1])) as sticker:
+        assert (sticker.size, getattr(sticker, "n_frames", 1)) == ((512, 512), 3)
+    assert media.animated
+
+
+async def test_a_sticker_is_sent_as_it_is_and_made_small_if_it_is_not(post: Post) -> None:
+    data = picture("WEBP", size=(512, 512))
+    await post.prepare("sticker", storage_path=post.put(data))
+    assert post.account.uploaded[0][1] == data
+    await post.prepare("sticker", storage_path=post.put(data + bytes(1 << 20)))
+    assert len(post.account.uploaded[1][1]) < 100 * 1024
+
+
+async def test_noise_of_any_length_becomes_a_small_sticker_or_is_refused(post: Post) -> None:
+    frames = [Image.frombytes("RGB", (128, 128), os.urandom(49_152)) for _ in range(12)]
+    data = saved(frames[0], "GIF", save_all=True, append_images=frames[1:], duration=70)
+    try:
+        media = await post.prepare("sticker", storage_path=post.put(data, "noise.gif"))
+    except CommandError as refusal:
+        assert refusal.code == "media_unsuitable"
+    else:
+        assert media.file.size_bytes <= 500 * 1024
+
+
+@pytest.mark.parametrize(
+    ("name", "edge"), [("GIF", 65_535), ("WEBP", 16_383), ("WEBP", 9_999), ("GIF", 9_999)]
+)
+async def test_an_animation_that_unpacks_to_gigabytes_costs_one_job(
+    post: Post, name: str, edge: int
+) -> None:
+    path = post.put(animation_that_claims(name, edge, edge), "bomb")
+    try:
+        await post.prepare("sticker", storage_path=path)
+    except CommandError as refusal:
+        assert refusal.code == "media_unsuitable"
+    await post.prepare("sticker", storage_path=post.put(picture("PNG"), "photo"))
+
+
+async def test_what_is_sent_for_an_edit_is_no_file_of_a_new_message(post: Post) -> None:
+    path = post.put(picture("JPEG"), "photo.jpg")
+    await post.prepare("image", storage_path=path, attach=False)
+    assert post.rpc.facts == []
+    assert list(post.bucket.files) == [path]
 
 
 async def test_a_text_is_no_voice_note(post: Post) -> None:

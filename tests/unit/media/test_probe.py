@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import gzip
 import io
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -115,6 +117,27 @@ async def test_a_bomb_of_pixels_is_a_document_and_never_unpacked(
     assert seen.mime_type == "image/png"
     assert seen.problem == "image_too_many_pixels"
     assert seen.thumbnail is None
+
+
+@pytest.mark.parametrize(("name", "edge"), [("GIF", 65_535), ("WEBP", 16_383)])
+async def test_an_animation_on_a_huge_ground_is_a_document_and_never_unpacked(
+    workshop: Workshop, folder: Path, name: str, edge: int
+) -> None:
+    bomb = makers.animation_that_claims(name, edge, edge)
+    assert len(bomb) < 20_000
+    seen = await probed(workshop, folder, bomb)
+    assert seen.kind is MediaKind.DOCUMENT
+    assert seen.problem in ("image_too_many_pixels", "media_unreadable")
+
+
+@pytest.mark.parametrize("pack", [makers.archive_bomb, lambda: gzip.compress(bytes(50_000_000))])
+async def test_an_archive_is_never_unpacked(
+    workshop: Workshop, folder: Path, pack: Callable[[], bytes]
+) -> None:
+    bomb = pack()
+    seen = await probed(workshop, folder, bomb)
+    assert seen.kind is MediaKind.DOCUMENT
+    assert seen.mime_type in ("application/zip", "application/gzip")
 
 
 @pytest.mark.parametrize("name", ["JPEG", "PNG", "WEBP", "GIF"])

@@ -23,7 +23,7 @@ TIPOS = {
     *("text", "image", "video", "audio", "document", "sticker", "location", "contact", "poll"),
     *("call", "system", "unsupported"),
 }
-KINDS = {"message", "edit", "revoke", "reaction", "poll_vote", "diagnostic"}
+KINDS = {"message", "edit", "revoke", "reaction", "poll_vote", "pin", "diagnostic"}
 
 fields = sorted(
     {

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from bridge.events import (
     EventNotUnderstood,
+    GroupNews,
     MessageReceived,
     MessageUndecryptable,
     Person,
@@ -186,6 +187,20 @@ def test_a_failed_send_ends_as_what_is_known_of_it(
         )
     )
     assert (row["kind"], row["status"], row["error_code"]) == ("command_finished", status, "c")
+
+
+def test_ten_thousand_participants_are_one_line_that_names_a_hundred() -> None:
+    crowd = [Person(phone_jid=Jid(f"55119{n:08}@s.whatsapp.net")) for n in range(10_000)]
+    news = GroupNews(chat=Jid("1@g.us"), at=1.0, by=None, by_me=False, joined=crowd)
+    line, group = map(to_json, rows_of(news))
+    assert (len(line["people"]), line["payload"]["count"]) == (100, 10_000)
+    assert len(group["joined"]) == 10_000
+    mentioning = {"extendedTextMessage": {"text": "@todos", "contextInfo": {}}}
+    mentioning["extendedTextMessage"]["contextInfo"] = {
+        "mentionedJID": [f"{n}@lid" for n in range(10_000)]
+    }
+    (row,) = rows_of(received(mentioning))
+    assert len(to_json(row)["mentions"]) == 2_000
 
 
 def test_the_other_events() -> None:

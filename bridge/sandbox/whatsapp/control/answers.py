@@ -89,5 +89,6 @@ def state_json(simulator: Simulator) -> Json:
         "connections": len(server.sessions),
         "waiting_to_be_linked": server.linking.waiting_count(),
         "waiting_for_code": list(server.linking.code_requests),
+        "pictures_asked": list(server.pictures.asked),
         "unknown_requests": list(server.requests.unknown),
     }

@@ -17,6 +17,7 @@ from bridge.sandbox.whatsapp.control.sending import send
 from bridge.sandbox.whatsapp.crypto.ciphers import CipherError
 from bridge.sandbox.whatsapp.crypto.device_identity import QrUnreadable
 from bridge.sandbox.whatsapp.crypto.media_cipher import decrypt_media
+from bridge.sandbox.whatsapp.phone.history import PastConversation
 from bridge.sandbox.whatsapp.phone.link_code import WrongCode
 from bridge.sandbox.whatsapp.phone.phone import Phone, UnknownRecipient
 from bridge.sandbox.whatsapp.server.records import Account, Group
@@ -122,13 +123,20 @@ class _Control:
         return _json(answers.phone_json(self._phone(request)))
 
     async def change_phone(self, request: web.Request) -> web.Response:
-        """On or off the network; name; about text."""
+        """On or off the network; what others see of the person."""
         body = parse(await request.read(), bodies.PhoneChange)
         phone = self._phone(request)
         if body.name is not None:
             phone.account.name = body.name
         if body.about is not None:
             phone.account.about = body.about
+        if body.business_name is not None:
+            phone.account.business_name = body.business_name
+        if body.picture_hidden_from is not None:
+            phone.account.picture_hidden_from = body.picture_hidden_from
+        if body.picture_base64 is not None:
+            picture = bodies.bytes_of(body.picture_base64)
+            self._simulator.server.pictures.change_of_person(phone.account, picture)
         if body.online is not None:
             phone.set_online(online=body.online)
         self._changed()
@@ -256,17 +264,18 @@ class _Control:
         """Set what the next history sync contains."""
         body = parse(await request.read(), bodies.NewHistory)
         phone = self._phone(request)
-        for conversation in body.conversations:
+        past = [_with_contents(phone, conversation) for conversation in body.conversations]
+        for conversation in past:
             past_address(phone, conversation.to)
             for message in conversation.messages:
                 if message.sender:
                     past_address(phone, message.sender)
-        phone.state.history = body.conversations
+        phone.state.history = past
         phone.state.history_chunks = max(1, body.chunks)
         phone.state.history_withheld = body.withheld
         if not body.withheld:
             self._simulator.server.media.release()
-        devices = self._simulator.send_history_now(phone, body.conversations) if body.now else 0
+        devices = self._simulator.send_history_now(phone, past) if body.now else 0
         self._changed()
         return _json({"sent_to_devices": devices})
 
@@ -306,7 +315,8 @@ class _Control:
         body = parse(await request.read(), bodies.GroupChange)
         group = self._group(request)
         actor = self._named(body.actor or group.owner).account
-        change_group(self._simulator.server.groups, group, actor, body, self._accounts)
+        server = self._simulator.server
+        change_group(server.groups, server.pictures, group, actor, body, self._accounts)
         self._changed()
         return _json(answers.group_json(group))
 
@@ -369,6 +379,17 @@ class _Control:
 
     def _changed(self) -> None:
         self._simulator.server.on_change()
+
+
+def _with_contents(phone: Phone, past: PastConversation) -> PastConversation:
+    messages = []
+    for message in past.messages:
+        known = phone.state.known.get(message.like or "")
+        if message.like and known is None:
+            raise ControlError(404, "unknown_message", f"This phone knows no {message.like}.")
+        raw = known.raw if known else message.raw
+        messages.append(msgspec.structs.replace(message, raw=raw, like=None))
+    return msgspec.structs.replace(past, messages=messages)
 
 
 def _number_in(query: Mapping[str, str], name: str) -> float:

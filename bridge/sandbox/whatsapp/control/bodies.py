@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 from typing import TypeVar
 
 import msgspec
@@ -33,11 +35,18 @@ class NewPhone(Body, frozen=True):
 
 
 class PhoneChange(Body, frozen=True):
-    """`online: false` takes the phone off the network: what comes waits at the server."""
+    """`online: false` takes the phone off the network: what comes waits at the server.
+
+    An empty `picture_base64` takes the picture away; `picture_hidden_from` are numbers that may not
+    see it.
+    """
 
     online: bool | None = None
     name: str | None = None
     about: str | None = None
+    business_name: str | None = None
+    picture_base64: str | None = None
+    picture_hidden_from: list[str] | None = None
 
 
 class Scan(Body, frozen=True):
@@ -62,9 +71,10 @@ class NewCard(Body, frozen=True):
 class NewMessage(Body, frozen=True):
     """What a phone sends: `to` is a number, an address, or (also as `group`) a group.
 
-    To `status@broadcast` it is a post for the numbers in `viewers`. Which fields a `type` needs,
-    `control.sending` says. `message_base64` is a serialised `waE2E.Message`, for kinds that have
-    no name here (type `raw`).
+    To `status@broadcast`, or a channel (`…@newsletter`), it is a post for the numbers in `viewers`.
+    `withheld` keeps it from linked devices, which are told only that there is one. Which fields a
+    `type` needs, `control.sending` says. `message_base64` is a serialised `waE2E.Message`, for
+    kinds that have no name here (type `raw`).
     """
 
     to: str | None = None
@@ -79,6 +89,7 @@ class NewMessage(Body, frozen=True):
     quoted_id: str | None = None
     target_id: str | None = None
     garbled: bool = False
+    withheld: bool = False
     lost: bool = False  # the media host has the file no more
     mentions: list[str] = []
     forwarded: bool = False
@@ -164,6 +175,7 @@ class GroupChange(Body, frozen=True):
     announce: bool | None = None
     locked: bool | None = None
     disappearing_s: int | None = None
+    picture_base64: str | None = None
     actor: str | None = None
 
 
@@ -194,6 +206,17 @@ def parse(raw: bytes, type_: type[_B]) -> _B:
         return msgspec.json.decode(raw or b"{}", type=type_)
     except msgspec.DecodeError as error:
         raise ControlError(400, "bad_request", f"{error}.") from error
+
+
+def bytes_of(text: str) -> bytes:
+    """Bytes that a body holds.
+
+    :raises ControlError: 400 if it is not base64.
+    """
+    try:
+        return base64.b64decode(text, validate=True)
+    except binascii.Error as error:
+        raise ControlError(400, "bad_request", "What should be base64 is not.") from error
 
 
 def parse_number(text: str) -> str:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from bridge.sandbox.whatsapp.control.bodies import GroupChange
+from bridge.sandbox.whatsapp.control.bodies import GroupChange, bytes_of
 from bridge.sandbox.whatsapp.server.groups import Groups
+from bridge.sandbox.whatsapp.server.pictures import Pictures
 from bridge.sandbox.whatsapp.server.records import Account, Group
 
 
 def change_group(
     groups: Groups,
+    pictures: Pictures,
     group: Group,
     actor: Account,
     change: GroupChange,
@@ -29,5 +31,7 @@ def change_group(
         groups.restrict(group, actor, "announcement" if change.announce else "not_announcement")
     if change.locked is not None:
         groups.restrict(group, actor, "locked" if change.locked else "unlocked")
+    if change.picture_base64 is not None:
+        pictures.change_of_group(group, actor, bytes_of(change.picture_base64))
     if change.disappearing_s is not None:
         groups.set_timer(group, actor, change.disappearing_s)

@@ -15,6 +15,7 @@ from bridge.sandbox.whatsapp.phone.content import (
     Quote,
     edit_content,
     media_content,
+    pin_content,
     reaction_content,
     revoke_content,
     text_content,
@@ -38,6 +39,7 @@ _DEFAULT_MIME_TYPES = {
     "sticker": "image/webp",
 }
 _MAX_SELECTABLE = 12
+_ABOUT_ANOTHER = ("reaction", "edit", "revoke", "poll_vote", "pin", "unpin")
 _T = TypeVar("_T")
 
 
@@ -53,12 +55,18 @@ def send(phone: Phone, body: NewMessage) -> str:
         viewers = [phone.server.directory.account(phone.chat_of(each)) for each in body.viewers]
         seen_by = [viewer for viewer in viewers if viewer is not None]
         return phone.post_status(seen_by, _content(phone, phone.account.lid, body))
+    if to.endswith("@newsletter"):
+        followers = [phone.server.directory.account(phone.chat_of(each)) for each in body.viewers]
+        channel = JID.parse(to)
+        readers = [follower for follower in followers if follower is not None]
+        return phone.post_in_channel(channel, readers, _content(phone, channel, body))
     chat = phone.chat_of(to)
-    return phone.send(chat, _content(phone, chat, body), garbled=body.garbled)
+    content = _content(phone, chat, body)
+    return phone.send(chat, content, garbled=body.garbled, withheld=body.withheld)
 
 
 def _content(phone: Phone, chat: JID, body: NewMessage) -> Content:
-    if body.type in ("reaction", "edit", "revoke", "poll_vote"):
+    if body.type in _ABOUT_ANOTHER:
         return _about_another(phone, chat, body)
     quote = _known(phone, body.quoted_id, "quoted_id") if body.quoted_id else None
     manner = Manner(
@@ -84,6 +92,8 @@ def _about_another(phone: Phone, chat: JID, body: NewMessage) -> Content:
     from_me = phone.state.known[target.id].from_me
     if body.type == "reaction":
         return reaction_content(chat, target, target_from_me=from_me, emoji=body.text or "")
+    if body.type in ("pin", "unpin"):
+        return pin_content(chat, target, from_me=from_me, on=body.type == "pin")
     if body.type == "poll_vote":
         try:
             group = phone.server.directory.group(chat)
@@ -158,9 +168,11 @@ def _media(phone: Phone, body: NewMessage, quote: Quote | None) -> Content:
     except binascii.Error as error:
         raise ControlError(400, "bad_request", "`media_base64` is not base64.") from error
     guessed = mimetypes.guess_type(body.file_name or "")[0]
-    uploaded = phone.server.media.add(data, body.type)
+    in_channel = (body.to or "").endswith("@newsletter")
+    host = phone.server.media
+    uploaded = host.add_open(data) if in_channel else host.add(data, body.type)
     if body.lost:
-        phone.server.media.lose(uploaded.direct_path)
+        host.lose(uploaded.direct_path)
     return media_content(
         body.type,
         uploaded,

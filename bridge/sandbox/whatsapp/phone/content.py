@@ -15,10 +15,20 @@ from bridge.sandbox.whatsapp.server.media_host import Uploaded
 
 _TEXT, _SENDER_KEY, _EXTENDED, _PROTOCOL, _DEVICE_SENT, _REACTION, _EDITED = 1, 2, 6, 12, 31, 46, 58
 _REVOKE, _EDIT = 0, 14
+_PIN = 63
 _CONTEXT, _POLL_CONTEXT = 17, 5
 _WRAPPERS = (37, 40, 53, 55, _EDITED)  # view once, ephemeral, document with caption, …
 _ONCE = (37, 55)  # the wrappers of what is seen once
-_CALLED = {4: "contact", 5: "location", 26: "sticker", 49: "poll", 64: "poll"}
+_CALLED = {
+    4: "contact",
+    5: "location",
+    13: "contact",
+    18: "location",
+    26: "sticker",
+    49: "poll",
+    64: "poll",
+}
+_ARRAY, _LIVE, _STICKER_MOVES = 13, 18, 13
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,15 +144,35 @@ def reaction_content(chat: JID, target: Quote, *, target_from_me: bool, emoji: s
 
 
 def edit_content(chat: JID, target: Quote, text: str) -> Content:
-    """A new text for an own message."""
+    """A new text for an own message, or a new caption for its file, which comes along again."""
     protocol = protobuf.encode(
         (1, message_key(chat, target, from_me=True)),
         (2, _EDIT),
-        (14, protobuf.encode((_TEXT, text))),
+        (14, _with_text(target.raw, text)),
         (15, int(time.time() * 1000)),
     )
     wrapped = protobuf.encode((1, protobuf.encode((_PROTOCOL, protocol))))
     return Content(protobuf.encode((_EDITED, wrapped)), edit="1")
+
+
+def _with_text(raw: bytes, text: str) -> bytes:
+    message = protobuf.decode(raw)
+    for kind in _MEDIA.values():
+        if kind.message in message and kind.caption:
+            # of a field that is there twice the last one counts
+            body = message.bytes_(kind.message) + protobuf.encode((kind.caption, text))
+            return protobuf.encode((kind.message, body))
+    return protobuf.encode((_TEXT, text))
+
+
+def pin_content(chat: JID, target: Quote, *, from_me: bool, on: bool) -> Content:
+    """A message is kept on top of the chat for everybody, or no longer."""
+    pin = protobuf.encode(
+        (1, message_key(chat, target, from_me=from_me)),
+        (2, 1 if on else 2),
+        (3, int(time.time() * 1000)),
+    )
+    return Content(protobuf.encode((_PIN, pin)), "text", edit="2")
 
 
 def revoke_content(chat: JID, target: Quote, *, own: bool = True) -> Content:
@@ -206,17 +236,23 @@ def read_content(raw: bytes) -> Said:
         return Said("text", message.text(_TEXT))
     if _EXTENDED in message:
         return _read_extended(message.sub(_EXTENDED))
+    return _read_change(message) or _read_other(message)
+
+
+def _read_change(message: Fields) -> Said | None:
+    """What is about another message."""
     if _REACTION in message:
         reaction = message.sub(_REACTION)
         return Said("reaction", reaction.text(2), target_id=reaction.sub(1).text(3))
-    if _PROTOCOL in message:
-        return _read_protocol(message.sub(_PROTOCOL))
-    return _read_other(message)
+    if _PIN in message:
+        pin = message.sub(_PIN)
+        return Said("pin" if pin.integer(2) == 1 else "unpin", target_id=pin.sub(1).text(3))
+    return _read_protocol(message.sub(_PROTOCOL)) if _PROTOCOL in message else None
 
 
 def _read_extended(extended: Fields) -> Said:
     said = Said("text", extended.text(1), quoted_id=extended.sub(_CONTEXT).text(1) or None)
-    said.details.update(_mentions(extended.sub(_CONTEXT)))
+    said.details.update(_circumstances(extended.sub(_CONTEXT)))
     if title := extended.text(6):
         preview = {"url": extended.text(2), "title": title, "description": extended.text(5)}
         said.details["preview"] = preview
@@ -228,12 +264,24 @@ def _read_other(message: Fields) -> Said:
     if number is None:
         return Said("unsupported")
     name, fields = _CALLED[number], message.sub(number)
-    quoted = fields.sub(_POLL_CONTEXT if name == "poll" else _CONTEXT).text(1) or None
+    context = fields.sub(_POLL_CONTEXT if name == "poll" else _CONTEXT)
+    said = _read_named(name, number, fields, context.text(1) or None)
+    said.details.update(_circumstances(context))
+    return said
+
+
+def _read_named(name: str, number: int, fields: Fields, quoted: str | None) -> Said:
     match name:
         case "location":
             place: dict[str, Any] = {"latitude": fields.double(1), "longitude": fields.double(2)}
+            if number == _LIVE:
+                place["live"] = True
+                return Said(name, fields.text(6) or None, quoted_id=quoted, details=place)
             place |= {"name": fields.text(3), "address": fields.text(4)}
             return Said(name, fields.text(3) or None, quoted_id=quoted, details=place)
+        case "contact" if number == _ARRAY:
+            cards = [card.text(16) for card in fields.subs(2)]
+            return Said(name, fields.text(1), quoted_id=quoted, details={"vcards": cards})
         case "contact":
             return Said(name, fields.text(1), quoted_id=quoted, details={"vcard": fields.text(16)})
         case "poll":
@@ -244,9 +292,13 @@ def _read_other(message: Fields) -> Said:
             return Said(name, quoted_id=quoted)
 
 
-def _mentions(context: Fields) -> dict[str, Any]:
-    mentioned = [raw.decode() for raw in context.all_bytes(15)]
-    return {"mentions": mentioned} if mentioned else {}
+def _circumstances(context: Fields) -> dict[str, Any]:
+    told = {
+        "mentions": [raw.decode() for raw in context.all_bytes(15)],
+        "forwarded": bool(context.integer(22)),
+        "disappears_after_s": context.integer(25),
+    }
+    return {name: value for name, value in told.items() if value}
 
 
 def _read_protocol(protocol: Fields) -> Said:
@@ -255,7 +307,8 @@ def _read_protocol(protocol: Fields) -> Said:
     if kind == _REVOKE and target:
         return Said("revoke", target_id=target)
     if kind == _EDIT:
-        return Said("edit", read_content(protocol.bytes_(14)).text, target_id=target)
+        edited = read_content(protocol.bytes_(14))
+        return Said("edit", edited.text, target_id=target, media=edited.media)
     return Said("protocol", str(kind))
 
 
@@ -271,4 +324,8 @@ def _read_media(kind: str, fields: Fields, numbers: _MediaFields) -> Said:
         media_key=base64.b64encode(fields.bytes_(numbers.key)).decode(),
     )
     caption = fields.text(numbers.caption) or None if numbers.caption else None
-    return Said(kind, caption, quoted_id=fields.sub(_CONTEXT).text(1) or None, media=note)
+    context = fields.sub(_CONTEXT)
+    details = _circumstances(context)
+    if kind == "sticker" and fields.integer(_STICKER_MOVES):
+        details["animated"] = True
+    return Said(kind, caption, quoted_id=context.text(1) or None, media=note, details=details)

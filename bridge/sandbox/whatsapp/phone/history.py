@@ -42,6 +42,7 @@ class PastMessage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         at: Unix time.
         sender: number (or address) of who wrote it; needed in groups unless `from_me`.
         raw: a serialised `waE2E.Message` in the place of a text.
+        like: id of a message that the phone knows, whose content this one has.
         status: 0 to 5 as in `WebMessageInfo.Status`; by default `READ` of own ones.
         revoked: deleted for everyone; nothing of it is left.
     """
@@ -52,6 +53,7 @@ class PastMessage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     from_me: bool = False
     sender: str | None = None
     raw: bytes | None = None
+    like: str | None = None
     status: int | None = None
     revoked: bool = False
     reactions: list[PastReaction] = []

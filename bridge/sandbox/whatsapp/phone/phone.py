@@ -48,6 +48,7 @@ class Phone:
         self.device = account.devices[0]
         self.inbox = Inbox(state.inbox, state.last_seq)
         self.online = False
+        self._posts = 0
         self._receiver = Receiver(self)
         self.set_online(online=True)
 
@@ -116,13 +117,16 @@ class Phone:
 
     # ------------------------------------------------------------------ sending
 
-    def send(self, chat: JID, content: Content, *, garbled: bool = False) -> str:
+    def send(
+        self, chat: JID, content: Content, *, garbled: bool = False, withheld: bool = False
+    ) -> str:
         """Send a message to a chat; gives its id.
 
         Args:
             chat: as `chat_of` gives it.
             content: what to send.
             garbled: damage it on its way to companions of others, who will ask for it again.
+            withheld: give companions a note that there is a message, as of what is seen once.
         """
         id_ = "3A" + secrets.token_hex(15).upper()
         me = str(self.device.jid(chat))
@@ -131,7 +135,7 @@ class Phone:
             KnownMessage(str(chat), me, True, content.raw, content.stanza_type, content.media_type),
         )
         group = self.server.directory.group(chat)
-        outgoing = _Outgoing(content, garbled)
+        outgoing = _Outgoing(content, garbled, withheld)
         body = self._for_group(group, outgoing) if group else self._for_person(chat, outgoing)
         attrs: Attrs = {"id": id_, "type": content.stanza_type, "to": chat, "edit": content.edit}
         self.server.router.message(self.device, Node("message", attrs, body))
@@ -153,6 +157,22 @@ class Phone:
             }
             enc = self._encrypt(device, content, content.raw)
             self.server.post.deliver(device, Node("message", attrs, [enc]))
+        return id_
+
+    def post_in_channel(self, channel: JID, followers: list[Account], content: Content) -> str:
+        """A post of a channel, which is not encrypted; told to the companions of its followers."""
+        self._posts += 1
+        id_ = "3A" + secrets.token_hex(15).upper()
+        for device in [device for follower in followers for device in follower.companions()]:
+            attrs: Attrs = {
+                "id": id_,
+                "server_id": 100 + self._posts,
+                "type": content.stanza_type,
+                "from": channel,
+                "t": int(time.time()),
+            }
+            body = Node("plaintext", {"mediatype": content.media_type}, content.raw)
+            self.server.post.deliver(device, Node("message", attrs, [body]))
         return id_
 
     def send_to_own(self, device: Device, protocol_message: bytes) -> str:
@@ -238,6 +258,10 @@ class Phone:
             bodies += [(device, content.raw) for device in peer.devices.values()]
         parts = []
         for device, raw in bodies:
+            if outgoing.withheld and device.id:
+                note = Node("unavailable", {"type": "view_once"})
+                parts.append(Node("to", {"jid": device.jid(chat)}, [note]))
+                continue
             enc = self._encrypt(device, content, raw)
             if outgoing.garbled and device.id and device.number != self.account.number:
                 enc.content = _damaged(enc.data())
@@ -283,6 +307,7 @@ class Phone:
 class _Outgoing:
     content: Content
     garbled: bool
+    withheld: bool
 
 
 def _damaged(ciphertext: bytes) -> bytes:

@@ -21,10 +21,11 @@ from bridge.sandbox.whatsapp.server.faults import Faults
 from bridge.sandbox.whatsapp.server.groups import Groups
 from bridge.sandbox.whatsapp.server.linking import Linking
 from bridge.sandbox.whatsapp.server.media_host import MediaHost
+from bridge.sandbox.whatsapp.server.pictures import HOST as PICTURE_HOST
+from bridge.sandbox.whatsapp.server.pictures import Pictures
 from bridge.sandbox.whatsapp.server.post_office import PostOffice
 from bridge.sandbox.whatsapp.server.records import Device
 from bridge.sandbox.whatsapp.server.requests import Services, request_table
-from bridge.sandbox.whatsapp.server.requests.contacts import PICTURE_HOST
 from bridge.sandbox.whatsapp.server.routing import Router
 from bridge.sandbox.whatsapp.server.session import Session
 
@@ -47,6 +48,7 @@ class ChatServer:
         self.post = PostOffice()
         self.router = Router(self.directory, self.post)
         self.groups = Groups(self.directory, self.post)
+        self.pictures = Pictures(self.directory, self.post)
         self.calls = Calls(self.directory, self.post)
         self.linking = Linking(self.directory, self.post)
         self.sessions: set[Session] = set()
@@ -56,7 +58,13 @@ class ChatServer:
         self.on_ready: Callable[[Device], None] = lambda _device: None
         self.on_change: Callable[[], None] = lambda: None
         self._services = Services(
-            self.directory, self.post, self.groups, self.linking, media, self._became_active
+            self.directory,
+            self.post,
+            self.groups,
+            self.pictures,
+            self.linking,
+            media,
+            self._became_active,
         )
 
     async def start(self, proxy_port: int = 0) -> None:
@@ -182,8 +190,5 @@ class ChatServer:
 
     def _http(self, request: Request) -> Response:
         if request.host.partition(":")[0] == PICTURE_HOST:
-            account = self.directory.accounts.get(request.path.lstrip("/"))
-            if account is None or not account.picture:
-                return Response(404)
-            return Response(200, account.picture, {"Content-Type": "image/jpeg"})
+            return self.pictures.download(request.path)
         return self.media.answer(request)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 import time
-import zlib
 
 from bridge.sandbox.whatsapp.codec.nodes import LID_SERVER, PHONE_SERVER, Attrs, Node
 from bridge.sandbox.whatsapp.server.directory import Directory
@@ -95,23 +94,6 @@ class Groups:
         if fresh or not group.invite:
             group.invite = secrets.token_urlsafe(16)
         return group.invite
-
-    def set_picture(self, group: Group, actor: Account, picture: bytes) -> None:
-        """Change the picture."""
-        group.picture = picture
-        for device in self._directory.member_devices(group):
-            attrs: Attrs = {
-                "from": group.jid,
-                "type": "picture",
-                "id": self._directory.next_id(),
-                "t": int(time.time()),
-            }
-            change: Attrs = {
-                "jid": group.jid,
-                "id": str(zlib.crc32(picture)),
-                "author": actor.jid(_server(group)),
-            }
-            self._post.deliver(device, Node("notification", attrs, [Node("set", change)]))
 
     def describe(self, group: Group) -> Node:
         """The `<group>` that a client gets when it asks."""

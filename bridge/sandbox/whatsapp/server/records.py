@@ -69,7 +69,13 @@ class Device:
 
 @dataclass(slots=True)
 class Account:
-    """A WhatsApp user."""
+    """A WhatsApp user.
+
+    Attributes:
+        picture_hidden_from: numbers that its privacy settings do not show the picture.
+        picture_watchers: numbers that asked for the picture, and are told when it changes.
+        business_name: of a business account, verified by WhatsApp; empty otherwise.
+    """
 
     number: str
     lid_user: str
@@ -79,6 +85,9 @@ class Account:
     devices: dict[int, Device] = field(default_factory=dict)
     next_device: int = 1
     picture: bytes = b""
+    picture_hidden_from: list[str] = field(default_factory=list)
+    picture_watchers: list[str] = field(default_factory=list)
+    business_name: str = ""
     blocked: list[str] = field(default_factory=list)
     available: bool = False
     app_state: dict[str, Collection] = field(default_factory=dict)

@@ -21,6 +21,7 @@ class Router:
         self._directory = directory
         self._post = post
         self._watchers: dict[str, set[str]] = {}
+        self._online: set[str] = set()
 
     # ------------------------------------------------------------------ messages
 
@@ -50,7 +51,8 @@ class Router:
             self._to_group(sender, group, node, base, passed_on)
             return
         parts = {
-            part.need_jid("jid"): part.children("enc") for part in node.child("participants") or ()
+            part.need_jid("jid"): part.children("enc") or part.children("unavailable")
+            for part in node.child("participants") or ()
         }
         if parts:
             ack["phash"] = self._stale_hash(sender, to, set(parts))
@@ -214,6 +216,10 @@ class Router:
             if name := node.get("name"):
                 account.name = name
             account.available = node.get("type") != "unavailable"
+            if account.available:
+                self._online.add(sender.address)
+            else:
+                self._online.discard(sender.address)
             for address in self._watchers.get(account.number, set()):
                 if watcher := self._by_address(address):
                     self._tell_presence(watcher, account, account.lid)
@@ -221,6 +227,7 @@ class Router:
     def went_away(self, device: Device) -> None:
         """A device's connection ended: it is not available any more."""
         account = self._directory.accounts.get(device.number)
+        self._online.discard(device.address)
         if account and account.available:
             self.presence(device, Node("presence", {"type": "unavailable"}))
 
@@ -250,5 +257,7 @@ class Router:
             account = self._directory.account(to)
             targets = list(account.devices.values()) if account else []
         for device in targets:
-            if device.number != sender.number and self._post.is_active(device):
+            # a phone is told in any case; a companion only while it looks online
+            listens = device.id == 0 or device.address in self._online
+            if device.number != sender.number and listens and self._post.is_active(device):
                 self._post.mention(device, Node("chatstate", dict(attrs), node.content))

@@ -45,6 +45,26 @@ def test_reactions_edits_and_revokes_name_their_target() -> None:
     assert (edit.edit, revoke.edit) == ("1", "7")
 
 
+@pytest.mark.parametrize("kind", ["image", "video", "document"])
+def test_an_edited_caption_comes_with_its_file(kind: str) -> None:
+    uploaded = MediaHost(None).add(b"x", kind)
+    message = content.media_content(
+        kind, uploaded, mime_type="a/b", caption="old", file_name=None, voice_note=False, quote=None
+    )
+    edit = content.edit_content(CHAT, Quote("ID", SENDER, message.raw), "new")
+    said = content.read_content(edit.raw)
+    assert (said.type, said.text, said.target_id) == ("edit", "new", "ID")
+    assert said.media is not None
+    assert (said.media.kind, said.media.sha256) == (kind, uploaded.file_sha256.hex())
+
+
+@pytest.mark.parametrize("on", [True, False])
+def test_a_pin_names_its_message(on: bool) -> None:
+    pin = content.pin_content(CHAT, QUOTE, from_me=False, on=on)
+    said = content.read_content(pin.raw)
+    assert (said.type, said.target_id, pin.edit) == ("pin" if on else "unpin", "ID", "2")
+
+
 @pytest.mark.parametrize("kind", content.MEDIA_TYPES)
 def test_media_is_described_and_kept_encrypted(kind: str) -> None:
     data, host = os.urandom(1000), MediaHost(None)

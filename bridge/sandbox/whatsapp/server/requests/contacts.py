@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-import zlib
 
+from bridge.sandbox.whatsapp.codec import protobuf
 from bridge.sandbox.whatsapp.codec.nodes import JID, Attrs, Node
+from bridge.sandbox.whatsapp.server.pictures import picture_id
 from bridge.sandbox.whatsapp.server.records import Account
 from bridge.sandbox.whatsapp.server.requests.table import (
     Answer,
@@ -14,7 +15,6 @@ from bridge.sandbox.whatsapp.server.requests.table import (
     RequestTable,
 )
 
-PICTURE_HOST = "pps.whatsapp.net"
 _SET_ABOUT_QUERY = "9152604461510864"
 
 
@@ -65,7 +65,11 @@ def _facts(account: Account, wanted: set[str]) -> list[Node]:
     if "status" in wanted:
         facts.append(Node("status", {"t": 0}, account.about.encode()))
     if "picture" in wanted and account.picture:
-        facts.append(Node("picture", {"id": _picture_id(account)}))
+        facts.append(Node("picture", {"id": picture_id(account.picture)}))
+    if "business" in wanted and account.business_name:
+        details = protobuf.encode((4, account.business_name))
+        name = Node("verified_name", {"v": 2}, protobuf.encode((1, details)))
+        facts.append(Node("business", {}, [name]))
     return facts
 
 
@@ -90,17 +94,16 @@ def _block(request: Request) -> Answer:
 
 def _picture(request: Request) -> Answer:
     target = request.node.jid("target")
-    account = request.services.directory.account(target) if target else None
-    if account is None or not account.picture:
+    directory = request.services.directory
+    of = target and (directory.group(target) or directory.account(target))
+    if not of:
         raise RequestRefused(404, "item-not-found")
-    path = f"/{account.number}"
-    attrs = {
-        "id": _picture_id(account),
-        "type": request.child.get("type") or "image",
-        "url": f"https://{PICTURE_HOST}{path}",
-        "direct_path": path,
-    }
-    return Answer([Node("picture", attrs)])
+    kind = request.child.get("type") or "image"
+    shown = request.services.pictures.describe(request.account, of, kind)
+    if isinstance(shown, int):
+        text = "not-authorized" if shown == 401 else "item-not-found"
+        raise RequestRefused(shown, text)
+    return Answer([shown])
 
 
 def _set_picture(request: Request) -> Answer:
@@ -113,14 +116,10 @@ def _set_picture(request: Request) -> Answer:
             raise RequestRefused(403, "forbidden")
         if group.locked and not group.is_admin(request.account.number):
             raise RequestRefused(403, "forbidden")
-        request.services.groups.set_picture(group, request.account, data)
+        request.services.pictures.change_of_group(group, request.account, data)
     else:
-        request.account.picture = data
-    return Answer([Node("picture", {"id": str(zlib.crc32(data))})])
-
-
-def _picture_id(account: Account) -> str:
-    return str(zlib.crc32(account.picture))
+        request.services.pictures.change_of_person(request.account, data)
+    return Answer([Node("picture", {"id": picture_id(data)})])
 
 
 def _mex(request: Request) -> Answer:

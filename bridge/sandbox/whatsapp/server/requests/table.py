@@ -12,6 +12,7 @@ from bridge.sandbox.whatsapp.server.directory import Directory
 from bridge.sandbox.whatsapp.server.groups import Groups
 from bridge.sandbox.whatsapp.server.linking import Linking
 from bridge.sandbox.whatsapp.server.media_host import MediaHost
+from bridge.sandbox.whatsapp.server.pictures import Pictures
 from bridge.sandbox.whatsapp.server.post_office import PostOffice
 from bridge.sandbox.whatsapp.server.records import Account, Device
 from bridge.sandbox.whatsapp.server.session import Session
@@ -26,6 +27,7 @@ class Services:
     directory: Directory
     post: PostOffice
     groups: Groups
+    pictures: Pictures
     linking: Linking
     media: MediaHost
     on_ready: Callable[[Device], None]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bridge.sandbox.whatsapp.codec.nodes import Attrs, Node
-from bridge.sandbox.whatsapp.server.media_host import HOST
+from bridge.sandbox.whatsapp.server.media_host import AUTH, HOST
 from bridge.sandbox.whatsapp.server.requests.table import Answer, Request, RequestTable
 
 _PRIVACY = ("readreceipts", "last", "status", "profile", "groupadd", "online", "calladd")
@@ -44,7 +44,7 @@ def _passive(request: Request) -> Answer:
 
 
 def _media_connection(_request: Request) -> Answer:
-    attrs: Attrs = {"auth": "sandbox", "ttl": 3600, "auth_ttl": 21600, "max_buckets": 12}
+    attrs: Attrs = {"auth": AUTH, "ttl": 3600, "auth_ttl": 21600, "max_buckets": 12}
     host = Node("host", {"hostname": HOST, "type": "primary"})
     return Answer([Node("media_conn", attrs, [host])])
 

@@ -1,0 +1,207 @@
+"""Whose picture is asked for when, and where it shows."""
+
+from __future__ import annotations
+
+import uuid
+
+import pytest
+from psycopg import errors
+
+from tests.database.project import Bridge, Row, Team, World, message, person
+
+ANA = person("5511987654321", "111", "Ana")
+BIA = person("5521912345678", "222", "Bia")
+GROUP = "120363025246125486@g.us"
+
+
+@pytest.fixture
+def account(world: World, team: Team, bridge: Bridge) -> uuid.UUID:
+    return world.add_running_account(team, bridge)
+
+
+def claim(bridge: Bridge) -> list[Row]:
+    return bridge.table("bridge_claim_pictures", bridge.worker)
+
+
+def only(rows: list[Row]) -> Row:
+    [row] = rows
+    return row
+
+
+def finish(bridge: Bridge, claimed: Row, state: str, **more: object) -> bool:
+    folder = f"{claimed['workspace_id']}/{claimed['account_id']}/avatars"
+    path = f"{folder}/{more.get('name', 'a')}.jpg" if state == "stored" else None
+    done: bool = bridge.call(
+        "bridge_finish_picture",
+        bridge.worker,
+        claimed["account_id"],
+        claimed["lease_epoch"],
+        claimed["id"],
+        state,
+        more.get("path", path),
+        more.get("picture_id", "1" if state == "stored" else None),
+        more.get("retry_in_s"),
+        more.get("counts", True),
+    )
+    return done
+
+
+def wait_a_month(world: World) -> None:
+    world.owner.execute(
+        "update whatsapp_private.profile_pictures set run_at = run_at - interval '30 days',"
+        " checked_at = checked_at - interval '30 days'"
+    )
+
+
+def test_everybody_an_account_meets_is_looked_at_once_the_last_one_first(
+    world: World, bridge: Bridge, account: uuid.UUID
+) -> None:
+    bridge.record(account, message("A", ANA))
+    bridge.record(account, message("B", BIA, group=GROUP))
+    bridge.record(account, message("C", ANA), message("D", BIA, group=GROUP))
+    asked = []
+    while claimed := claim(bridge):
+        [one] = claimed  # one at a time of an account
+        asked.append(one["jid"])
+        assert finish(bridge, one, "none")
+    assert set(asked) == {ANA["phone_jid"], BIA["phone_jid"], GROUP}
+    assert len(asked) == 3
+    assert asked[-1] == ANA["phone_jid"]
+    wait_a_month(world)
+    assert len(claim(bridge)) == 1
+
+
+def test_a_picture_shows_with_the_person_its_chat_and_its_messages(
+    world: World, team: Team, bridge: Bridge, account: uuid.UUID
+) -> None:
+    second = world.add_running_account(team, bridge)
+    bridge.record(account, message("A", ANA))
+    [claimed] = claim(bridge)
+    assert finish(bridge, claimed, "stored")
+    path = f"{team.workspace}/{account}/avatars/a.jpg"
+    bridge.record(account, message("B", ANA))
+    bridge.record(second, message("C", ANA))
+    for query in (
+        "select avatar_url as path from leads",
+        "select avatar_url as path from conversations",
+        "select sender_avatar_url as path from messages",
+    ):
+        assert {row["path"] for row in world.all(query)} == {path}
+
+
+def test_what_one_account_may_not_see_another_one_still_shows(
+    world: World, team: Team, bridge: Bridge, account: uuid.UUID
+) -> None:
+    second = world.add_running_account(team, bridge)
+    for each in (account, second):
+        bridge.record(each, message("A", ANA))
+    claimed = {row["account_id"]: row for row in claim(bridge)}
+    assert finish(bridge, claimed[account], "stored")
+    assert finish(bridge, claimed[second], "hidden")
+    assert world.one("select avatar_url from leads")["avatar_url"] is not None
+    wait_a_month(world)
+    claimed = {row["account_id"]: row for row in claim(bridge)}
+    assert finish(bridge, claimed[account], "none")
+    assert world.one("select avatar_url from leads")["avatar_url"] is None
+
+
+@pytest.mark.parametrize("told", [{"person": ANA}, {"group": GROUP}])
+def test_a_change_is_looked_at_soon_and_of_strangers_nothing_is_kept(
+    world: World, bridge: Bridge, account: uuid.UUID, told: Row
+) -> None:
+    change = {"kind": "picture", "person": None, "group": None} | told
+    assert bridge.record(account, change)["recorded"] == 0
+    assert world.all("select 1 from leads union all select 1 from conversations") == []
+    bridge.record(account, message("A", ANA), message("B", ANA, group=GROUP))
+    for _ in range(2):
+        finish(bridge, only(claim(bridge)), "stored")
+    assert claim(bridge) == []
+    assert bridge.record(account, change)["recorded"] == 1
+    [again] = claim(bridge)
+    assert again["jid"] == (told.get("group") or ANA["phone_jid"])
+    assert again["picture_id"] == "1"
+    assert finish(bridge, again, "unchanged")
+    assert claim(bridge) == []
+
+
+def test_a_failure_is_tried_again_later_and_an_attempt_that_was_none_does_not_count(
+    world: World, bridge: Bridge, account: uuid.UUID
+) -> None:
+    bridge.record(account, message("A", ANA))
+    [first] = claim(bridge)
+    assert (first["attempts"], finish(bridge, first, "pending", retry_in_s=60)) == (1, True)
+    assert claim(bridge) == []
+    world.owner.execute("update whatsapp_private.profile_pictures set run_at = now()")
+    [second] = claim(bridge)
+    assert second["attempts"] == 2
+    finish(bridge, second, "pending", retry_in_s=1, counts=False)
+    world.owner.execute("update whatsapp_private.profile_pictures set run_at = now()")
+    [third] = claim(bridge)
+    assert third["attempts"] == 2
+    finish(bridge, third, "failed")
+    assert claim(bridge) == []
+    wait_a_month(world)
+    assert claim(bridge)[0]["attempts"] == 1
+
+
+def test_only_the_holder_finishes_and_only_into_its_folder(
+    world: World, bridge: Bridge, account: uuid.UUID
+) -> None:
+    bridge.record(account, message("A", ANA))
+    [claimed] = claim(bridge)
+    with pytest.raises(errors.InvalidParameterValue):
+        finish(bridge, claimed, "stored", path=f"{uuid.uuid4()}/{account}/avatars/a.jpg")
+    with pytest.raises(errors.InvalidParameterValue):
+        finish(bridge, claimed, "there")
+    assert finish(bridge, claimed, "stored")
+    assert not finish(bridge, claimed, "none")
+    wait_a_month(world)
+    world.expire_lease(account)
+    assert claim(bridge) == []
+    with pytest.raises(errors.Error, match="does not hold"):
+        finish(bridge, claimed, "none")
+
+
+@pytest.mark.parametrize("named", ["lead_id", "conversation_id"])
+def test_a_refresh_takes_the_picture_whenever_it_was_asked_for(
+    world: World, team: Team, bridge: Bridge, account: uuid.UUID, named: str
+) -> None:
+    bridge.record(account, message("A", ANA))
+    finish(bridge, only(claim(bridge)), "none")
+    ids = world.one("select id as conversation_id, lead_id from conversations")
+    command = team.command(account, "refresh_profile", {named: str(ids[named])})
+    [claimed] = bridge.table(
+        "bridge_claim_picture", bridge.worker, account, bridge.epochs[account], command["id"]
+    )
+    assert claimed["jid"] == ANA["phone_jid"]
+    assert finish(bridge, claimed, "stored")
+    other = team.send(account, "+5511987654321")
+    epoch = bridge.epochs[account]
+    nobody = bridge.table("bridge_claim_picture", bridge.worker, account, epoch, other["id"])
+    assert nobody == []
+
+
+def test_the_picture_of_two_leads_that_are_one_person_stays(
+    world: World, bridge: Bridge, account: uuid.UUID
+) -> None:
+    by_lid, by_phone = person(lid="111"), person("5511987654321")
+    bridge.record(account, message("A", by_phone))
+    bridge.record(account, message("B", by_lid))
+    [claimed] = claim(bridge)
+    assert claimed["jid"] == "111@lid"
+    finish(bridge, claimed, "stored")
+    bridge.record(account, {"kind": "person", "person": ANA})
+    assert world.one("select avatar_url is not null as shows from conversations")["shows"]
+    assert world.one("select avatar_url is not null as shows from leads")["shows"]
+
+
+def test_a_business_name_is_kept_with_the_person(
+    world: World, bridge: Bridge, account: uuid.UUID
+) -> None:
+    bridge.record(account, message("A", person("5511987654321")))
+    told = person("5511987654321") | {"business_name": "Ana Flores"}
+    bridge.record(account, {"kind": "person", "person": told})
+    assert world.one("select business_name from leads") == {"business_name": "Ana Flores"}
+    assert world.one("select nome from conversations") == {"nome": "Ana Flores"}
+    bridge.record(account, {"kind": "person", "person": ANA})
+    assert world.one("select business_name from leads") == {"business_name": "Ana Flores"}
