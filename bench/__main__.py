@@ -9,20 +9,22 @@ import sys
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from bench import churn, main_job
+from bench import churn, insert_latency, main_job
 
-BENCHES: dict[str, Callable[..., Coroutine[Any, Any, main_job.Row]]] = {
-    "main_job": main_job.run,
+BENCHES: dict[str, Callable[..., Coroutine[Any, Any, dict[str, Any]]]] = {
     "churn": churn.run,
+    "insert_latency": insert_latency.run,
+    "main_job": main_job.run,
 }
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     names = parser.add_subparsers(dest="name", required=True)
-    job = names.add_parser("main_job", help="how long QR, send and receive take")
-    job.add_argument("--samples", type=int, default=100, help="messages each way")
-    job.add_argument("--links", type=int, default=5, help="accounts linked by QR (at most 5)")
+    for name in ("insert_latency", "main_job"):
+        timed = names.add_parser(name)
+        timed.add_argument("--samples", type=int, default=100, help="messages each way")
+        timed.add_argument("--links", type=int, default=5, help="accounts linked by QR (at most 5)")
     come_and_go = names.add_parser("churn", help="what grows while accounts come and go")
     come_and_go.add_argument("--minutes", type=float, default=5)
     come_and_go.add_argument("--accounts", type=int, default=4, help="at most 5")

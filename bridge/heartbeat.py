@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 import anyio
@@ -27,13 +27,19 @@ class KnowsWorkers(Protocol):
 
 
 async def keep_beating(
-    rpc: KnowsWorkers, info: dict[str, Any], load: Callable[[], dict[str, Any]]
+    rpc: KnowsWorkers, info: dict[str, Any], load: Callable[[], Awaitable[dict[str, Any]]]
 ) -> None:
-    """Until cancelled. A database that forgot this worker learns of it again."""
+    """Until cancelled. A database that forgot this worker learns of it again.
+
+    Args:
+        rpc: the database.
+        info: who this worker is.
+        load: what it carries now; may tell the database of trouble.
+    """
     while True:
         try:
             try:
-                await rpc.heartbeat(load())
+                await rpc.heartbeat(await load())
             except WorkerUnknown:
                 logger.warning("The database forgot this worker; it registers again")
                 await rpc.register_worker(info)

@@ -1,8 +1,8 @@
 """Rows out: what a session delivers is recorded in batches, and forgotten by the spool after that.
 
-The first event of a quiet time goes at once; while it is being written, the next ones gather, up to
-`BATCH_EVENTS`. Nothing is dropped: without Supabase the loop waits, the engine's window fills, and
-events stay in the sealed spool on disk.
+The first event of a quiet time goes at once; while it is being written, the next ones gather, as
+many as the database records quickly. Nothing is dropped: without Supabase the loop waits, the
+engine's window fills, and events stay in the sealed spool on disk.
 
 An event is confirmed only when it is in the database, and a send's `SendStarted` only when its
 outcome is: until then it is the evidence that a message may have left.
@@ -32,11 +32,13 @@ from bridge.normalise.rows import (
     SentRow,
 )
 from bridge.orders import AskGroup, Request
+from bridge.supabase.batches import BatchSize
 from bridge.supabase.client import RequestRefused
 from bridge.supabase.patience import until_available
 from bridge.supabase.rpc import Attempt, Recorded
 
 BATCH_EVENTS = 100
+LEAST_BATCH_EVENTS = 20
 BATCH_TEXT_CHARS = 500_000
 GROUP_LOOKUPS = 4
 
@@ -99,6 +101,7 @@ class Pumping:
         before_sent: awaited before a `sent` is recorded: the session state must be safe first.
         on_recorded: told the position up to which everything is in the database.
         groups_asked: groups that were asked for already.
+        batch: how many events are recorded at once.
     """
 
     feed: Feed
@@ -106,6 +109,7 @@ class Pumping:
     before_sent: Callable[[], Awaitable[None]]
     on_recorded: Callable[[SpoolPosition], None]
     groups_asked: set[Jid] = field(default_factory=set)
+    batch: BatchSize = field(default_factory=lambda: BatchSize(LEAST_BATCH_EVENTS, BATCH_EVENTS))
 
 
 class Ingest:
@@ -142,7 +146,7 @@ class Ingest:
             helpers.start_soon(_read, pumping.feed, send, name="read deliveries")
             async with receive:
                 async for first in receive:
-                    batch = _gather(first, receive)
+                    batch = _gather(first, receive, pumping.batch.now)
                     await self._record(pumping, batch, helpers)
             helpers.cancel_scope.cancel()
 
@@ -156,7 +160,7 @@ class Ingest:
         rows += map(_held_up, pumping.outcomes.abandoned(last))
         if any(isinstance(row, SentRow) for row in rows):
             await pumping.before_sent()
-        groups = await self._write(pumping.feed, rows) if rows else []
+        groups = await self._write(pumping.feed, rows, pumping.batch) if rows else []
         pumping.outcomes.recorded(batch)
         floor = pumping.outcomes.floor()
         await pumping.feed.confirm(last if floor is None else min(last, floor))
@@ -166,7 +170,9 @@ class Ingest:
                 pumping.groups_asked.add(group)
                 helpers.start_soon(self._learn_group, pumping.feed, group, name="ask for a group")
 
-    async def _write(self, feed: Feed, rows: list[Row]) -> list[Jid]:
+    async def _write(
+        self, feed: Feed, rows: list[Row], batch: BatchSize | None = None
+    ) -> list[Jid]:
         """Write rows in order; a row that the database refuses is reported and skipped."""
         events = [self._event_of(feed.account, row) for row in rows]
         try:
@@ -183,6 +189,8 @@ class Ingest:
                 ]
             await self._write_diagnostic(feed, rows[0], refused)
             return []
+        if batch is not None:
+            batch.took(len(rows), answer.held_s)
         if any(isinstance(row, MessageRow) and row.attachment is not None for row in rows):
             self._files_came()
         return answer.groups_unknown
@@ -240,11 +248,13 @@ async def _read(feed: Feed, send: MemoryObjectSendStream[Delivery]) -> None:
             await send.send(delivery)
 
 
-def _gather(first: Delivery, receive: MemoryObjectReceiveStream[Delivery]) -> list[Delivery]:
+def _gather(
+    first: Delivery, receive: MemoryObjectReceiveStream[Delivery], most: int
+) -> list[Delivery]:
     """What is there already, without waiting for more."""
     batch = [first]
     text_chars = 0
-    while len(batch) < BATCH_EVENTS and text_chars < BATCH_TEXT_CHARS:
+    while len(batch) < most and text_chars < BATCH_TEXT_CHARS:
         try:
             delivery = receive.receive_nowait()
         except (anyio.WouldBlock, anyio.EndOfStream):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
 import anyio
@@ -117,6 +116,6 @@ class Face:
         await until_available(attempt, what="update account")
 
 
-def later(seconds: float) -> str:
-    """ISO time so many seconds from now."""
-    return (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat()
+def later(seconds: float) -> dict[str, float]:
+    """So many seconds from now, by the clock of the database: that of a host may be wrong."""
+    return {"in_s": seconds}

@@ -18,12 +18,15 @@ from loguru import logger
 from bridge.events import HistoryDelivery, HistoryPart
 from bridge.ids import AccountId, LeaseEpoch, SpoolPosition
 from bridge.normalise.history import History, history_json, history_of
+from bridge.supabase.batches import BatchSize
 from bridge.supabase.client import RequestRefused
 from bridge.supabase.patience import until_available
 from bridge.supabase.rpc import HistoryState, Recorded
 
 CALL_MESSAGES = 500
 CALL_CHATS = 60
+# As many as the smallest part that comes may have.
+LEAST_CALL_MESSAGES = 100
 # No more than the engine gives out before the first is confirmed.
 READ_AHEAD = 16
 # After 100 percent names may follow; without them the phone may still be at it, or have been
@@ -132,6 +135,7 @@ class HistoryImport:
         self._last_quiet_s = last_quiet_s
         self._quiet_s = quiet_s
         self._progress = Progress()
+        self._batch = BatchSize(LEAST_CALL_MESSAGES, CALL_MESSAGES)
         self._came = 0
         self._lost = self._refused = False
 
@@ -179,7 +183,7 @@ class HistoryImport:
             if first is None:
                 return
             open_ended = True
-            batch, kept = _gather(first, receive)
+            batch, kept = _gather(first, receive, self._batch.now)
             await self._record(batch)
             await self._feed.confirm_history(batch[-1].position)
 
@@ -222,6 +226,7 @@ class HistoryImport:
             for half in halves:
                 await self._write(half)
         else:
+            self._batch.took(sum(len(chat.messages) for chat in history.chats), answer.held_s)
             if answer.recorded:
                 self._recorded()
 
@@ -272,7 +277,9 @@ async def _read(
 
 
 def _gather(
-    first: HistoryDelivery, receive: MemoryObjectReceiveStream[HistoryDelivery]
+    first: HistoryDelivery,
+    receive: MemoryObjectReceiveStream[HistoryDelivery],
+    most_messages: int,
 ) -> tuple[list[HistoryDelivery], HistoryDelivery | None]:
     """What is there already and fits one call; and the one that did not fit."""
     batch, (messages, chats) = [first], _size(first)
@@ -283,7 +290,7 @@ def _gather(
             return batch, None
         more = _size(delivery)
         messages, chats = messages + more[0], chats + more[1]
-        if messages > CALL_MESSAGES or chats > CALL_CHATS:
+        if messages > most_messages or chats > CALL_CHATS:
             return batch, delivery
         batch.append(delivery)
 

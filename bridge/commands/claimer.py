@@ -16,10 +16,11 @@ from loguru import logger
 from bridge.errors import SupabaseUnavailable
 from bridge.ids import CommandId
 from bridge.supabase.client import RequestRefused
-from bridge.supabase.patience import Backoff
+from bridge.supabase.patience import Backoff, SupabaseRests
 from bridge.supabase.rpc import ClaimedCommand
 
 CLAIM_LIMIT = 50
+MOST_RETRY_S = 3.0
 
 
 class Claims(Protocol):
@@ -71,7 +72,7 @@ class Claimer:
 
     async def run(self) -> None:
         """Until `stop`. Supabase being away is waited out."""
-        backoff = Backoff(self._poll_interval_s, 15.0, least_s=0.2)
+        backoff = Backoff(self._poll_interval_s, MOST_RETRY_S, least_s=0.2)
         rung = True
         async with anyio.create_task_group() as commands:
             while not self._stopped:
@@ -82,8 +83,9 @@ class Claimer:
                     claimed = await self._claim(limit)
                 except (SupabaseUnavailable, RequestRefused) as fault:
                     claimed = []
-                    pause_s = backoff.next_delay_s()
-                    if backoff.attempts in (1, 10):
+                    rests = isinstance(fault, SupabaseRests)  # it has waited already
+                    pause_s = 0.0 if rests else backoff.next_delay_s()
+                    if not rests and backoff.attempts in (1, 10):
                         logger.warning("Commands could not be claimed", reason=fault.sentence)
                 else:
                     backoff.reset()

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from datetime import UTC, datetime
 from typing import Any
 
 import anyio
@@ -188,7 +187,7 @@ class Executor:
             reader=person_of(Person(phone_jid=own)),
             ids=[message.whatsapp_message_id for message in unread],
             type="read_self",
-            at=datetime.now(UTC).isoformat(),
+            at="now",  # by the clock of the database
         )
         await until_available(
             lambda: self._rpc.record_events(

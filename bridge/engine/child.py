@@ -178,13 +178,16 @@ class Session:
         record = _event_encoder.encode(event)
         if len(record) > MAX_RECORD_BYTES:
             record = _event_encoder.encode(EventNotUnderstood(kind="too large an event"))
+        complained = False
         while True:
             try:
                 self._spool.append(record, waits=not isinstance(event, _OF_SENDS))
             except SpoolClosed:
                 return False
             except OSError:
-                self._wire.complain("disk_full", "The spool could not be written; trying again.")
+                if not complained:
+                    complained = True
+                    self._wire.complain("disk_full", "The spool cannot be written; it is tried on.")
                 time.sleep(DISK_RETRY_S)
             else:
                 return True

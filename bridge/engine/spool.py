@@ -23,6 +23,7 @@ import struct
 import threading
 import time
 import zlib
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +36,12 @@ _MAGIC = b"WBSPOOL1"
 _HEAD = struct.Struct(">II")
 _MARK = struct.Struct(">QI")
 _TAG_BYTES = 16
+_SECTOR_BYTES = 512
 SEGMENT_BYTES = 4 * 1024 * 1024
+# Nothing new is taken when the disk has less room than this: what is in hand, outcomes of sends and
+# others on the disk must still find some.
+MIN_FREE_BYTES = 128 * 1024 * 1024
+LOOK_AT_DISK_S = 0.5
 # Plain; sealed or not, it has to fit into one frame on its way to the parent.
 MAX_RECORD_BYTES = 31 * 1024 * 1024
 
@@ -84,6 +90,7 @@ class Spool:
         *,
         max_bytes: int,
         segment_bytes: int = SEGMENT_BYTES,
+        min_free_bytes: int = MIN_FREE_BYTES,
         wait_s: float = 10.0,
     ) -> None:
         """Open the journal, cutting off a torn tail.
@@ -93,6 +100,7 @@ class Spool:
             vault: seals and opens the records.
             max_bytes: so much may be unconfirmed; then `append` blocks.
             segment_bytes: a new segment is begun at this size.
+            min_free_bytes: with less room on the disk, `append` blocks, too.
             wait_s: so long another process may still have it open: an engine whose parent died
                 flushes before it goes.
 
@@ -104,6 +112,7 @@ class Spool:
         self._vault = vault
         self._max_bytes = max_bytes
         self._segment_bytes = segment_bytes
+        self._min_free_bytes = min_free_bytes
         self._lock = threading.Condition()
         self._closed = False
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -116,10 +125,12 @@ class Spool:
 
     def _load(self) -> None:
         directory = self._directory
-        self._segments = [self._scan(path) for path in _segment_paths(directory)]
-        for before, after in zip(self._segments, self._segments[1:], strict=False):
-            if before.end != after.first:
+        self._segments: list[_Segment] = []
+        paths = segment_paths(directory)
+        for path in paths:
+            if self._segments and self._segments[-1].end != int(path.stem):
                 raise SpoolCorrupt("A part of the spool is missing.")
+            self._segments.append(self._scan(path, is_last=path == paths[-1]))
         self._mark = os.open(directory / "confirmed", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._confirmed = self._read_mark()
         self._next = self._segments[-1].end if self._segments else self._confirmed + 1
@@ -140,7 +151,8 @@ class Spool:
     def append(self, plaintext: bytes, *, waits: bool = True) -> SpoolPosition:
         """Write one record; it survives this process when the call returns.
 
-        Blocks while ``max_bytes`` are unconfirmed: that is the back-pressure.
+        Blocks while ``max_bytes`` are unconfirmed, or the disk is nearly full: that is the
+        back-pressure. Events stay at WhatsApp then.
 
         Args:
             plaintext: at most `MAX_RECORD_BYTES`.
@@ -150,8 +162,13 @@ class Spool:
         :raises OSError: if the disk is full; nothing is written then.
         """
         with self._lock:
-            while waits and not self._closed and self._unconfirmed_bytes() >= self._max_bytes:
-                self._lock.wait()
+            while waits and not self._closed:
+                if self._unconfirmed_bytes() >= self._max_bytes:
+                    self._lock.wait()
+                elif self._disk_is_nearly_full():
+                    self._lock.wait(LOOK_AT_DISK_S)
+                else:
+                    break
             if self._closed:
                 raise SpoolClosed
             position = self._next
@@ -169,7 +186,11 @@ class Spool:
         """From now on `append` does not wait: the session ends, and what is in hand must stay."""
         with self._lock:
             self._max_bytes = 1 << 62
+            self._min_free_bytes = 0
             self._lock.notify_all()
+
+    def _disk_is_nearly_full(self) -> bool:
+        return free_bytes(self._directory) < self._min_free_bytes
 
     def _write(self, segment: _Segment, record: bytes) -> None:
         assert self._out is not None
@@ -304,44 +325,38 @@ class Spool:
         )
 
     def _read_mark(self) -> int:
-        raw = os.pread(self._mark, _MARK.size, 0)
-        if len(raw) < _MARK.size:
-            return 0
-        position, checksum = _MARK.unpack(raw)
-        # A damaged mark only means that events are delivered again.
-        return int(position) if zlib.crc32(raw[:8]) == checksum else 0
+        return _confirmed_in(os.pread(self._mark, _MARK.size, 0))
 
     # ----------------------------------------------------------------------------- opening
 
-    def _scan(self, path: Path) -> _Segment:
-        """Check every record of a file, and cut a torn tail off."""
+    def _scan(self, path: Path, *, is_last: bool) -> _Segment:
+        """Check every record of a file; a torn tail is cut off, of the last file only."""
         data = path.read_bytes()
         segment = _Segment(path, int(path.stem))
         start = len(_MAGIC) + 1 + (data[len(_MAGIC)] if len(data) > len(_MAGIC) else 0)
-        if len(data) < start or not data.strip(b"\0"):
+        if is_last and (len(data) < start or not data.strip(b"\0")):
             return self._torn_at_birth(segment, data)
         if data[: len(_MAGIC)] != _MAGIC:
             raise SpoolCorrupt("A file of the spool is not a spool file.")
         segment.key_id = data[len(_MAGIC) + 1 : start].decode("utf-8", "replace")
         segment.start = segment.size = start
+        written = len(data.rstrip(b"\0"))
         while segment.size < len(data):
-            head = data[segment.size : segment.size + _HEAD.size]
-            if len(head) < _HEAD.size:
+            begin = segment.size + _HEAD.size
+            if len(data) < begin or _is_unwritten(written, begin, len(data)):
                 break
-            # asked of an empty head only: the rest of the file is copied for it
-            if not any(head) and not data[segment.size :].strip(b"\0"):
-                break
-            (size, checksum) = _HEAD.unpack(head)
-            position = segment.end
+            (size, checksum) = _HEAD.unpack(data[segment.size : begin])
+            position, end = segment.end, begin + size
             if checksum != _checksum(size, position) or size <= NONCE_BYTES + _TAG_BYTES - 1:
                 raise SpoolCorrupt("A record of the spool was damaged.")
-            begin = segment.size + _HEAD.size
-            if begin + size > len(data):
+            if len(data) < end or _is_unwritten(written, end, len(data)):
                 break
-            self._open(segment.key_id, data[begin : begin + size], position)
-            segment.size = begin + size
+            self._open(segment.key_id, data[begin:end], position)
+            segment.size = end
             segment.count += 1
         if segment.size < len(data):
+            if not is_last:
+                raise SpoolCorrupt("A part of the spool is missing.")
             os.truncate(path, segment.size)
         return segment
 
@@ -410,35 +425,79 @@ class Cursor:
             self._file, self._path = -1, None
 
 
+def free_bytes(directory: Path) -> int:
+    """Room on the disk that holds a directory, for others than root."""
+    disk = os.statvfs(directory)
+    return disk.f_bavail * disk.f_frsize
+
+
 def has_unconfirmed_events(directory: Path) -> bool:
     """Whether a spool that nobody has open holds anything that was not confirmed.
 
     Looks at sizes only, so it may say yes for a torn tail; never no for an event.
     """
-    if not directory.is_dir():
-        return False
+    confirmed = confirmed_position(directory)
+    return any(
+        position > confirmed
+        for path in segment_paths(directory)
+        for _, position in heads(path, 0, int(path.stem) - 1, torn=True)
+    )
+
+
+def confirmed_position(directory: Path) -> int:
+    """Up to where a spool is confirmed, seen from outside; 0 if it does not say."""
     try:
         raw = (directory / "confirmed").read_bytes()
     except OSError:
-        raw = b""
-    confirmed = 0
-    if len(raw) >= _MARK.size:
-        position, checksum = _MARK.unpack(raw[: _MARK.size])
-        confirmed = position if zlib.crc32(raw[:8]) == checksum else 0
-    for path in _segment_paths(directory):
-        data = path.read_bytes()
-        if len(data) <= len(_MAGIC):
-            continue
-        offset, position = len(_MAGIC) + 1 + data[len(_MAGIC)], int(path.stem)
-        while offset + _HEAD.size <= len(data):
-            if position > confirmed:
-                return True
-            offset += _HEAD.size + _HEAD.unpack_from(data, offset)[0]
+        return 0
+    return _confirmed_in(raw)
+
+
+def heads(
+    path: Path, offset: int, position: int, *, torn: bool = False
+) -> Iterator[tuple[int, int]]:
+    """Walk over the records of a segment without opening them.
+
+    Args:
+        path: the segment.
+        offset: where the last record that is known ends; 0 = nothing is known.
+        position: of that record; the one before the first if nothing is known.
+        torn: also one that is not there to its end.
+
+    Yields:
+        (offset, position) of the end of each further record.
+
+    :raises FileNotFoundError: if it was confirmed and deleted meanwhile.
+    """
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if offset == 0:
+            start = file.read(len(_MAGIC) + 1)
+            if len(start) <= len(_MAGIC):
+                return
+            offset = len(start) + start[-1]
+        while offset + _HEAD.size <= size:
+            file.seek(offset)
+            head = file.read(_HEAD.size)
+            if len(head) < _HEAD.size:
+                return
+            offset += _HEAD.size + _HEAD.unpack(head)[0]
+            if offset > size and not torn:
+                return
             position += 1
-    return False
+            yield offset, position
 
 
-def _segment_paths(directory: Path) -> list[Path]:
+def _confirmed_in(mark: bytes) -> int:
+    if len(mark) < _MARK.size:
+        return 0
+    position, checksum = _MARK.unpack(mark[: _MARK.size])
+    # A damaged mark only means that events are delivered again.
+    return int(position) if zlib.crc32(mark[:8]) == checksum else 0
+
+
+def segment_paths(directory: Path) -> list[Path]:
+    """The files of a spool, in order."""
     return sorted(path for path in directory.glob("*.spool") if path.stem.isdigit())
 
 
@@ -458,6 +517,21 @@ def _be_the_only_one(directory: Path, wait_s: float) -> int:
             return lock
 
 
+def _is_unwritten(written: int, end: int, size: int) -> bool:
+    """Whether what ends at `end` was not written to its end before the power was cut.
+
+    A file may be longer then than what reached the disk; the rest reads as zeros, from the border
+    of a sector on. A tag of zeros is none. A byte that was changed does not look like that.
+
+    Args:
+        written: where the zeros at the end of the file begin.
+        end: of a head, or of a record.
+        size: of the file.
+    """
+    border = -(-written // _SECTOR_BYTES) * _SECTOR_BYTES
+    return written < end and (size - written >= _TAG_BYTES or border < end)
+
+
 def _head(size: int, position: int) -> bytes:
     return _HEAD.pack(size, _checksum(size, position))
 
@@ -473,5 +547,9 @@ __all__ = [
     "SpoolCorrupt",
     "SpoolInUse",
     "VaultError",
+    "confirmed_position",
+    "free_bytes",
     "has_unconfirmed_events",
+    "heads",
+    "segment_paths",
 ]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import random
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -74,8 +74,8 @@ class Accounts(Protocol):
 class IncomingRpc(Protocol):
     """What is needed of the database."""
 
-    async def claim_attachments(self, limit: int) -> list[ClaimedAttachment]:
-        """Take files that are due."""
+    async def claim_attachments(self, limit: int, known: Sequence[str]) -> list[ClaimedAttachment]:
+        """Take files that are due, except those that are being fetched."""
 
     async def find_stored_file(
         self, account: AccountId, epoch: LeaseEpoch, sha256: str
@@ -127,7 +127,7 @@ class Downloads:
         self._folder = folder
         self._slots = slots
         self._poll_interval_s = poll_interval_s
-        self._running = 0
+        self._known: set[str] = set()
         self._woken = anyio.Event()
         self._storage_rest = Backoff(STORAGE_FIRST_S, STORAGE_MOST_S, least_s=0.5)
         self._storage_back_at = 0.0
@@ -143,10 +143,11 @@ class Downloads:
                 self._woken = anyio.Event()
                 if free := self._free():
                     claimed = await until_available(
-                        partial(self._rpc.claim_attachments, free), what="claim attachments"
+                        partial(self._rpc.claim_attachments, free, sorted(self._known)),
+                        what="claim attachments",
                     )
                     for attachment in claimed:
-                        self._running += 1
+                        self._known.add(attachment.id)
                         files.start_soon(self._take, attachment, name="fetch a file")
                 with anyio.move_on_after(self._pause_s()):
                     await self._woken.wait()
@@ -155,7 +156,7 @@ class Downloads:
         """How many may be claimed; none while Storage is away."""
         if anyio.current_time() < self._storage_back_at:
             return 0
-        return self._slots - self._running
+        return self._slots - len(self._known)
 
     def _pause_s(self) -> float:
         away_s = self._storage_back_at - anyio.current_time()
@@ -170,7 +171,7 @@ class Downloads:
             except BridgeError as fault:
                 logger.error("A file could not be finished", code=fault.code)
             finally:
-                self._running -= 1
+                self._known.discard(attachment.id)
                 self.ring()
 
     async def _barrier(self, attachment: ClaimedAttachment) -> None:

@@ -17,7 +17,13 @@ class Realtime(StrEnum):
     ON = "on"
     OFF = "off"
     DEAF = "deaf"
-    REPLAYING = "replaying"
+    MUTE = "mute"
+    LATE = "late"
+    REPEATING = "repeating"
+
+
+# What LATE holds every change back for, and when REPEATING tells it a third time.
+LATE_S = 3.0
 
 
 class GatewayFault(StrEnum):
@@ -33,8 +39,9 @@ class Faults:
     """The switches of one stack.
 
     Attributes:
-        realtime: `OFF` refuses new sockets with 503, `DEAF` accepts and delivers nothing,
-            `REPLAYING` delivers everything twice.
+        realtime: `OFF` refuses new sockets with 503, `DEAF` accepts and delivers nothing, `MUTE`
+            takes sockets and answers nothing at all, `LATE` delivers after `LATE_S`, `REPEATING`
+            delivers twice, and once more after `LATE_S`.
         requests_spoiled: how many requests a fault has met.
     """
 
@@ -62,9 +69,17 @@ class Faults:
         """Accept and answer everything, and deliver nothing."""
         self.realtime = Realtime.DEAF
 
-    def realtime_replaying(self) -> None:
-        """Deliver every change twice, as after a reconnection on the other side."""
-        self.realtime = Realtime.REPLAYING
+    def realtime_mute(self) -> None:
+        """Take sockets and messages, and answer nothing, as something that hangs does."""
+        self.realtime = Realtime.MUTE
+
+    def realtime_late(self) -> None:
+        """Deliver every change seconds late."""
+        self.realtime = Realtime.LATE
+
+    def realtime_repeating(self) -> None:
+        """Deliver every change several times, the last time seconds late."""
+        self.realtime = Realtime.REPEATING
 
     def realtime_on(self) -> None:
         """Behave again."""

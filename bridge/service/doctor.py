@@ -16,12 +16,15 @@ import anyio
 import anyio.to_thread
 
 from bridge.config import VARIABLES, Settings, read_settings
+from bridge.engine.backlog import Backlog
+from bridge.engine.spool import MIN_FREE_BYTES, free_bytes
 from bridge.errors import BridgeError, ConfigError, SupabaseUnavailable
 from bridge.ids import WorkerId
 from bridge.service.disk import make_private
+from bridge.service.load import LATE_S
 from bridge.supabase.client import KeyRefused, SchemaMissing, SupabaseHttp
 from bridge.supabase.doorbell import try_realtime
-from bridge.supabase.rpc import BridgeRpc, Check
+from bridge.supabase.rpc import BridgeRpc, Check, Worker
 from bridge.vault import Vault
 
 CLOCK_SKEW_S = 5.0
@@ -58,6 +61,7 @@ async def examine(variables: Mapping[str, str]) -> AsyncIterator[Finding]:
     yield Finding(True, f"configuration: {given} variables set, the others have defaults")
     for finding in _directories(settings):
         yield finding
+    yield _journals(settings)
     yield await _engine_library()
     async with SupabaseHttp(settings.supabase_url, settings.service_key) as http:
         if not await http.reachable():
@@ -101,6 +105,33 @@ def _directories(settings: Settings) -> list[Finding]:
         else:
             findings.append(Finding(True, f"{name} is writable: {directory}"))
     return findings
+
+
+def _journals(settings: Settings) -> Finding:
+    """What waits on this disk, and whether there is room for more."""
+    try:
+        waiting, free = Backlog(settings.state_dir).look(), free_bytes(settings.state_dir)
+    except OSError as error:
+        what = error.strerror or type(error).__name__
+        return Finding(False, "journals can be read", f"WABRIDGE_STATE_DIR: {what}.")
+    told = (
+        f"{waiting.events} events wait on this disk ({waiting.size_bytes / 1e6:.1f} MB, the oldest "
+        f"for {waiting.oldest_s:.0f} s), {free / 1e6:.0f} MB are free"
+    )
+    if free < MIN_FREE_BYTES:
+        return Finding(
+            False,
+            told,
+            f"The bridge takes nothing new from WhatsApp: make {MIN_FREE_BYTES / 1e6:.0f} MB free.",
+        )
+    if waiting.oldest_s > LATE_S:
+        return Finding(
+            False,
+            told,
+            "They are recorded when the bridge runs and Supabase answers; see the bridge's log. "
+            "Do not delete WABRIDGE_STATE_DIR.",
+        )
+    return Finding(True, told)
 
 
 async def _engine_library() -> Finding:
@@ -155,7 +186,25 @@ def _database(check: Check, vault: Vault) -> list[Finding]:
             else f"Sessions are sealed with keys that BAILEYS_AUTH_SECRET does not hold "
             f"({', '.join(unknown)}): add the old secret behind the new one.",
         ),
+        *(_host(worker, check.server_time) for worker in check.workers),
     ]
+
+
+def _host(worker: Worker, now: datetime) -> Finding:
+    """One that is alive, and what it says waits there; one that is silent is no fault by itself."""
+    silent_s = max(0.0, (now - worker.last_seen_at).total_seconds())
+    counts = {name: count for name, count in worker.load.items() if isinstance(count, int | float)}
+    late = counts.get("oldest_spooled_s", 0) > LATE_S or (
+        counts.get("disk_free_bytes", MIN_FREE_BYTES) < MIN_FREE_BYTES
+    )
+    return Finding(
+        not late,
+        f"host {worker.hostname or worker.id}, heard of {silent_s:.0f} s ago: "
+        f"{counts.get('accounts', 0)} accounts, {counts.get('spooled_events', 0)} events wait",
+        "Run `wabridge doctor` there: its events are late, or its disk is nearly full."
+        if late
+        else "",
+    )
 
 
 async def _realtime(settings: Settings) -> Finding:

@@ -39,6 +39,7 @@ from bridge.media.outgoing import Outbox
 from bridge.media.previews import Previews
 from bridge.media.workshop import Workshop
 from bridge.service.disk import emptied, locked, make_private, worker_id
+from bridge.service.load import HostLoad
 from bridge.service.start import checked
 from bridge.supabase.client import SupabaseHttp
 from bridge.supabase.doorbell import Doorbell
@@ -173,7 +174,8 @@ async def _run_parts(
         parts.start_soon(_watch_signals, stop, name="signals")
         await parts.start(supervisor.run, name="supervisor")
         parts.start_soon(keeper.keep, name="leases")
-        parts.start_soon(keep_beating, rpc, info, supervisor.load, name="heartbeat")
+        load = HostLoad(rpc, settings.state_dir, supervisor.load)
+        parts.start_soon(keep_beating, rpc, info, load, name="heartbeat")
         if settings.realtime:
             parts.start_soon(doorbell.keep, name="doorbell")
         parts.start_soon(downloads.run, name="files of messages")

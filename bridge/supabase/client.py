@@ -9,21 +9,30 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Any, Self
 
+import anyio
 import httpx
 import msgspec
 from loguru import logger
 
 from bridge import __version__
 from bridge.errors import BridgeError, ConfigError, LeaseLost, SupabaseUnavailable
+from bridge.supabase.breaker import Breaker, retry_after_s
 
 # The database gives a statement 8 s; the rest is for the way there and back.
 REQUEST_TIMEOUT_S = 12.0
 CONNECT_TIMEOUT_S = 4.0
 
+CONNECTIONS = 40
+# Kept free of everything else: leases are renewed, and Supabase's return is noticed, while all
+# other requests hang.
+URGENT_CONNECTIONS = 4
+
 # SQLSTATE classes that say nothing about the request: connection, resources, operator, system,
 # and transactions that lost a race.
 _TRANSIENT_CLASSES = ("08", "40", "53", "57", "58")
 _TRANSIENT_CODES = ("55P03", "PGRST000", "PGRST001", "PGRST002", "PGRST003")
+# Of those, what says that the database could not be asked at all.
+_AWAY_CLASSES = ("08", "53", "57P", "58")
 _MISSING_CODES = ("PGRST202", "PGRST205", "42883", "42P01")
 _KEY_CODES = ("PGRST300", "PGRST301", "PGRST302", "PGRST303", "42501")
 
@@ -80,19 +89,29 @@ class SupabaseHttp:
     ) -> None:
         self._url = url
         self._trusted = False
-        self._http = httpx.AsyncClient(
-            base_url=url,
+        self._key = key
+        self._transport = transport
+        self._breaker = Breaker()
+        self._room = anyio.Semaphore(CONNECTIONS)
+        self._http = self._pool(CONNECTIONS)
+        self._urgent = self._pool(URGENT_CONNECTIONS)
+
+    def _pool(self, connections: int) -> httpx.AsyncClient:
+        return httpx.AsyncClient(
+            base_url=self._url,
             headers={
-                "apikey": key,
-                "authorization": f"Bearer {key}",
+                "apikey": self._key,
+                "authorization": f"Bearer {self._key}",
                 "user-agent": f"wabridge/{__version__}",
                 "content-type": "application/json",
             },
             timeout=httpx.Timeout(REQUEST_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
-            limits=httpx.Limits(max_connections=40, max_keepalive_connections=20),
-            transport=transport,
+            limits=httpx.Limits(
+                max_connections=connections, max_keepalive_connections=connections // 2
+            ),
+            transport=self._transport,
             # a proxy of the environment is for WhatsApp, not for a gateway on this machine
-            trust_env=not url.startswith(("http://127.", "http://localhost")),
+            trust_env=not self._url.startswith(("http://127.", "http://localhost")),
         )
 
     async def __aenter__(self) -> Self:
@@ -105,13 +124,19 @@ class SupabaseHttp:
         at: TracebackType | None,
     ) -> None:
         await self._http.aclose()
+        await self._urgent.aclose()
 
     def trust(self) -> None:
         """URL, key and schema have been right once."""
         self._trusted = True
 
-    async def rpc(self, function: str, arguments: dict[str, Any]) -> bytes:
+    async def rpc(self, function: str, arguments: dict[str, Any], *, urgent: bool = False) -> bytes:
         """Call a function of schema `public`; the answer as JSON bytes.
+
+        Args:
+            function: its name.
+            arguments: by name.
+            urgent: does not wait while Supabase is away, and not for a connection of others either.
 
         Raises:
             SupabaseUnavailable: no answer, or a fault of Supabase's own.
@@ -119,17 +144,39 @@ class SupabaseHttp:
             RequestRefused: the database does not take these data.
             ConfigError: wrong key or missing migrations.
         """
+        if urgent:
+            return await self._ask(self._urgent, function, arguments, is_probe=False)
+        while True:
+            if await self._breaker.enter():
+                return await self._ask(self._urgent, function, arguments, is_probe=True)
+            async with self._room:
+                if not self._breaker.is_open:  # it may have opened while there was no room
+                    return await self._ask(self._http, function, arguments, is_probe=False)
+
+    async def _ask(
+        self, http: httpx.AsyncClient, function: str, arguments: dict[str, Any], *, is_probe: bool
+    ) -> bytes:
         try:
-            response = await self._http.post(
+            response = await http.post(
                 f"/rest/v1/rpc/{function}", content=msgspec.json.encode(arguments)
             )
         except httpx.HTTPError as error:
-            raise SupabaseUnavailable(
+            away = SupabaseUnavailable(
                 f"Supabase at {self._url} did not answer ({type(error).__name__})."
-            ) from error
+            )
+            self._breaker.failed(away, is_probe=is_probe)
+            raise away from error
         if response.is_success:
+            self._breaker.succeeded()
             return response.content
-        raise self._fault(function, response)
+        fault = self._fault(function, response)
+        if isinstance(fault, SupabaseUnavailable) and not _database_answered(response.content):
+            self._breaker.failed(
+                fault, is_probe=is_probe, retry_after_s=retry_after_s(response.headers)
+            )
+        else:
+            self._breaker.succeeded()
+        raise fault
 
     async def reachable(self) -> bool:
         """Whether anything answers HTTP at the URL."""
@@ -172,6 +219,11 @@ def classify(function: str, status: int, body: bytes) -> BridgeError:
     if status >= 500 or status in (404, 408, 425, 429):
         return SupabaseUnavailable(f"Supabase answered {status}.")
     return RequestRefused(message or f"Supabase answered {status}.", code or str(status))
+
+
+def _database_answered(body: bytes) -> bool:
+    code, _ = _code_and_message(body)
+    return len(code) == 5 and code.isalnum() and not code.startswith(_AWAY_CLASSES)
 
 
 def _code_and_message(body: bytes) -> tuple[str, str]:

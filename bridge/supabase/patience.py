@@ -15,6 +15,7 @@ from loguru import logger
 from bridge.errors import SupabaseUnavailable
 
 T = TypeVar("T")
+FIRST_S, MOST_S = 0.25, 3.0
 
 
 class Backoff:
@@ -43,34 +44,35 @@ class Backoff:
         self.attempts = 0
 
 
-async def until_available(
-    call: Callable[[], Awaitable[T]], *, what: str, first_s: float = 0.25, most_s: float = 15.0
-) -> T:
+class SupabaseRests(SupabaseUnavailable):
+    """Supabase is away, and this request did not even leave: the caller has waited already."""
+
+
+async def until_available(call: Callable[[], Awaitable[T]], *, what: str) -> T:
     """Repeat an idempotent call until Supabase answers, for as long as it takes.
+
+    How often anybody asks while Supabase is away is up to the circuit breaker of the host; the
+    pauses here are for faults that meet one call only.
 
     Args:
         call: makes one attempt.
         what: what is being done, for the log.
-        first_s: bound of the first delay.
-        most_s: bound of later delays.
 
     Raises:
         BridgeError: any other than `SupabaseUnavailable`, from the call.
     """
-    backoff = Backoff(first_s, most_s, least_s=0.05)
+    backoff = Backoff(FIRST_S, MOST_S, least_s=0.05)
     while True:
         try:
-            answer = await call()
+            return await call()
+        except SupabaseRests:
+            continue
         except SupabaseUnavailable as fault:
-            if backoff.attempts in (0, 5) or backoff.attempts % 20 == 0:
+            if backoff.attempts == 5 or backoff.attempts % 20 == 19:
                 logger.warning(
-                    "Supabase is away; trying again",
+                    "A request is tried again and again",
                     doing=what,
                     attempt=backoff.attempts + 1,
                     reason=fault.sentence,
                 )
             await anyio.sleep(backoff.next_delay_s())
-        else:
-            if backoff.attempts:
-                logger.info("Supabase is back", doing=what, attempts=backoff.attempts + 1)
-            return answer

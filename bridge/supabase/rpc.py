@@ -32,6 +32,19 @@ class Registered(Row, frozen=True):
     schema_version: int
 
 
+class Worker(Row, frozen=True):
+    """A host that was alive within the last days.
+
+    Attributes:
+        load: counts, as it told them with its last heartbeat.
+    """
+
+    id: WorkerId
+    last_seen_at: datetime
+    hostname: str | None = None
+    load: dict[str, Any] = {}
+
+
 class Check(Row, frozen=True):
     """Answer of `bridge_check`: what start-up and `wabridge doctor` need to know.
 
@@ -45,7 +58,7 @@ class Check(Row, frozen=True):
     publication_missing: list[str] = []
     sealed_key_ids: list[str] = []
     accounts: int = 0
-    workers: list[Any] = []
+    workers: list[Worker] = []
 
 
 class Lease(Row, frozen=True):
@@ -199,14 +212,16 @@ class CommandContext(Row, frozen=True):
 
 
 class Recorded(Row, frozen=True):
-    """Answer of `bridge_record_events`.
+    """Answer of `bridge_record_events` and `bridge_record_history`.
 
     Attributes:
         groups_unknown: groups whose subject or people the database does not have yet.
+        held_s: how long others who write in the workspace had to wait for this call.
     """
 
     recorded: int = 0
     groups_unknown: list[Jid] = []
+    held_s: float = 0.0
 
 
 class HistoryState(Row, frozen=True):
@@ -284,12 +299,12 @@ class BridgeRpc:
     async def hold_leases(self, capacity: int, lease_s: int) -> list[Lease]:
         """Renew what is held, take what is free, give back what nobody needs; all held now."""
         arguments = {"p_worker": self.worker, "p_capacity": capacity, "p_lease_s": lease_s}
-        return await self._call("bridge_hold_leases", arguments, list[Lease])
+        return await self._call("bridge_hold_leases", arguments, list[Lease], urgent=True)
 
     async def release_leases(self, accounts: Sequence[AccountId]) -> None:
         """Give accounts back at once, so that another host need not wait for the expiry."""
         arguments = {"p_worker": self.worker, "p_accounts": list(accounts)}
-        await self._http.rpc("bridge_release_leases", arguments)
+        await self._http.rpc("bridge_release_leases", arguments, urgent=True)
 
     async def claim_commands(self, limit: int) -> list[ClaimedCommand]:
         """Take up to `limit` commands of accounts that this worker holds."""
@@ -446,9 +461,15 @@ class BridgeRpc:
         }
         return await self._call("bridge_unread_messages", arguments, list[Unread])
 
-    async def claim_attachments(self, limit: int) -> list[ClaimedAttachment]:
-        """Take up to `limit` files to be fetched for connected accounts, the newest first."""
-        arguments = {"p_worker": self.worker, "p_limit": limit}
+    async def claim_attachments(self, limit: int, known: Sequence[str]) -> list[ClaimedAttachment]:
+        """Take up to `limit` files to be fetched for connected accounts, the newest first.
+
+        Args:
+            limit: how many.
+            known: those that are being fetched; what was claimed and is not among them is given out
+                again, because the answer to that claim was lost.
+        """
+        arguments = {"p_worker": self.worker, "p_limit": limit, "p_known": list(known)}
         return await self._call("bridge_claim_attachments", arguments, list[ClaimedAttachment])
 
     async def find_stored_file(
@@ -551,8 +572,10 @@ class BridgeRpc:
     def _fenced(self, account: AccountId, epoch: LeaseEpoch) -> dict[str, Any]:
         return {"p_worker": self.worker, "p_account": account, "p_epoch": epoch}
 
-    async def _call(self, function: str, arguments: dict[str, Any], shape: type[T]) -> T:
-        answer = await self._http.rpc(function, arguments)
+    async def _call(
+        self, function: str, arguments: dict[str, Any], shape: type[T], *, urgent: bool = False
+    ) -> T:
+        answer = await self._http.rpc(function, arguments, urgent=urgent)
         try:
             return msgspec.json.decode(answer, type=shape)
         except msgspec.DecodeError as error:

@@ -1,7 +1,8 @@
 -- One row a person, one conversation a chat, whatever address WhatsApp used when.
 --
--- Lock order of everything that writes for an account: its session row, the identity lock of its
--- workspace, its message counter, leads, the rest, and commands before their messages. Whoever may
+-- Lock order of everything that writes for an account: (for a history, its turn in the workspace,) its
+-- session row, the identity lock of its workspace, its message counter, leads, the rest, and commands
+-- before their messages. Whoever may
 -- add or change a lead takes the identity lock exclusively, others share it; so leads do not change
 -- under their feet. Nobody who shares it may want it exclusively later: two of them would wait in a ring.
 

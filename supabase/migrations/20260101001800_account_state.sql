@@ -27,7 +27,12 @@ begin
 
   select jsonb_object_agg(
     key,
-    case when value = '"now"' and (key like '%\_at' or key like '%\_until') then to_jsonb(clock_timestamp()) else value end
+    case
+      when key not like '%\_at' and key not like '%\_until' then value
+      when value = '"now"' then to_jsonb(clock_timestamp())
+      when value ? 'in_s' then to_jsonb(clock_timestamp() + make_interval(secs => (value ->> 'in_s')::double precision))
+      else value
+    end
   ) into changes
   from jsonb_each(p_changes)
   where key <> 'desired';
@@ -67,7 +72,7 @@ exception
 end
 $$;
 comment on function public.bridge_update_account(uuid, uuid, bigint, jsonb) is
-  'Sets columns of an account, and desired of its session. Times are ISO 8601 or "now", null clears; what does not differ is not written. 22023 for anything else, WB001 if the lease is lost.';
+  'Sets columns of an account, and desired of its session. Times are ISO 8601, "now" or {"in_s": seconds from now}, null clears; what does not differ is not written. 22023 for anything else, WB001 if the lease is lost.';
 
 create function public.bridge_load_session(p_worker uuid, p_account uuid, p_epoch bigint) returns jsonb
 language plpgsql
@@ -166,7 +171,7 @@ as $$
 begin
   perform whatsapp_private.fence(p_worker, p_account, p_epoch);
   update public.whatsapp_baileys_sessions
-  set auth_state = null, desired = 'stopped', generation = generation + 1
+  set auth_state = null, desired = 'stopped', generation = generation + (auth_state is not null)::integer
   where integration_account_id = p_account;
   delete from public.whatsapp_baileys_auth_deltas where integration_account_id = p_account;
 end

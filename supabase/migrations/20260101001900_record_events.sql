@@ -505,6 +505,7 @@ declare
   changed boolean;
   recorded integer := 0;
   person uuid;
+  held_since timestamptz;
   wanted jsonb;
 begin
   if p_events is null or jsonb_typeof(p_events) <> 'array' then
@@ -516,6 +517,7 @@ begin
     perform whatsapp_private.lock_identities(
       workspace, whatsapp_private.tells_of_new_people(workspace, wanted)
     );
+    held_since := clock_timestamp();
     select counter.last_seq + 1 into first_seq
     from whatsapp_private.message_counters as counter
     where counter.integration_account_id = p_account
@@ -577,12 +579,14 @@ begin
     update whatsapp_private.message_counters set last_seq = next_seq - 1 where integration_account_id = p_account;
   end if;
   return jsonb_build_object(
-    'recorded', recorded, 'groups_unknown', whatsapp_private.groups_to_ask_for(p_account, wanted)
+    'recorded', recorded,
+    'groups_unknown', whatsapp_private.groups_to_ask_for(p_account, wanted),
+    'held_s', extract(epoch from clock_timestamp() - held_since)
   );
 end
 $$;
 comment on function public.bridge_record_events(uuid, uuid, bigint, jsonb) is
-  'Records a batch of events (message, edit, revoke, reaction, poll_vote, pin, call, system, receipt, sent, command_finished, person, group, picture, diagnostic) in order and in one transaction; again and again has the effect of once. Returns {recorded: how many changed something or were receipts, groups_unknown: JIDs of groups whose subject or people are not known yet}. WB001 if the lease is lost, 22023 if an event is refused (then none is recorded).';
+  'Records a batch of events (message, edit, revoke, reaction, poll_vote, pin, call, system, receipt, sent, command_finished, person, group, picture, diagnostic) in order and in one transaction; again and again has the effect of once. Returns {recorded: how many changed something or were receipts, groups_unknown: JIDs of groups whose subject or people are not known yet, held_s: how long other writers of the workspace had to wait}. WB001 if the lease is lost, 22023 if an event is refused (then none is recorded).';
 revoke all on function public.bridge_record_events(uuid, uuid, bigint, jsonb) from public, anon, authenticated, service_role;
 grant execute on function public.bridge_record_events(uuid, uuid, bigint, jsonb) to service_role;
 revoke all on all functions in schema whatsapp_private from public, anon, authenticated;

@@ -11,14 +11,23 @@ begin
     (workspace_id, integration_account_id, worker_id, level, code, message, context)
   select account.workspace_id, account.id, p_worker, p_level, p_code, left(p_message, 2000), coalesce(p_context, '{}')
   from (select) as always
-  left join public.integration_accounts as account on account.id = p_account;
+  left join public.integration_accounts as account on account.id = p_account
+  -- told again because the answer was lost
+  where not exists (
+    select from public.whatsapp_baileys_events as earlier
+    where earlier.worker_id = p_worker
+      and earlier.integration_account_id is not distinct from p_account
+      and earlier.created_at > now() - interval '1 minute'
+      and (earlier.level, earlier.code, earlier.message) = (p_level, p_code, left(p_message, 2000))
+      and earlier.context = coalesce(p_context, '{}')
+  );
 exception
   when data_exception or integrity_constraint_violation then
     raise exception 'The report was refused: %.', sqlerrm using errcode = '22023';
 end
 $$;
 comment on function public.bridge_report(uuid, uuid, text, text, text, jsonb) is
-  'Notes an error or diagnostic, of an account or (null) of the host. Needs no lease: who lost it may still say so.';
+  'Notes an error or diagnostic, of an account or (null) of the host; the same again within a minute is not noted twice. Needs no lease: who lost it may still say so.';
 
 create function public.bridge_check() returns jsonb
 language sql stable

@@ -11,7 +11,6 @@ create table whatsapp_private.attachment_downloads (
   run_at timestamptz not null default now(),
   attempts integer not null default 0,
   claimed_epoch bigint,
-  claimed_until timestamptz,
   created_at timestamptz not null default now()
 );
 create index attachment_downloads_newest_first
@@ -27,7 +26,6 @@ comment on column whatsapp_private.attachment_downloads.is_open is 'Still to be 
 comment on column whatsapp_private.attachment_downloads.run_at is 'Not before this.';
 comment on column whatsapp_private.attachment_downloads.attempts is 'How often it was begun.';
 comment on column whatsapp_private.attachment_downloads.claimed_epoch is 'The lease under which it is being fetched.';
-comment on column whatsapp_private.attachment_downloads.claimed_until is 'After this it may be begun again under the same lease: the answer to the claim was lost.';
 comment on column whatsapp_private.attachment_downloads.created_at is 'When the row was inserted.';
 revoke all on whatsapp_private.attachment_downloads from public, anon, authenticated, service_role;
 grant select, insert, update, delete on whatsapp_private.attachment_downloads to service_role;
@@ -107,7 +105,7 @@ $$;
 comment on function whatsapp_private.keep_attachment(uuid, uuid, uuid, jsonb) is
   'A message came with a file: one attachment, pending, however often it is told. p_attachment: {kind, sealed, mime_type, file_name, size_bytes, sha256, width, height, duration_s, waveform, thumbnail (base64 JPEG)}.';
 
-create function public.bridge_claim_attachments(p_worker uuid, p_limit integer)
+create function public.bridge_claim_attachments(p_worker uuid, p_limit integer, p_known uuid[])
 returns table (
   id uuid,
   account_id uuid,
@@ -151,11 +149,8 @@ begin
       where download.integration_account_id = held.integration_account_id
         and download.is_open
         and download.run_at <= now()
-        and (
-          download.claimed_epoch is null
-          or download.claimed_epoch <> held.lease_epoch
-          or download.claimed_until <= now()
-        )
+        -- what was claimed under this lease and is not known: the answer to that claim was lost
+        and download.attachment_id <> all (coalesce(p_known, '{}'))
       order by download.sent_at desc, download.attachment_id
       limit p_limit
     ) as found
@@ -165,17 +160,10 @@ begin
   claimed as (
     update whatsapp_private.attachment_downloads as download
     set claimed_epoch = candidates.lease_epoch,
-      claimed_until = now() + interval '2 hours',
-      attempts = download.attempts + 1
+      attempts = download.attempts + (download.claimed_epoch is distinct from candidates.lease_epoch)::integer
     from candidates
     where download.attachment_id = candidates.attachment_id
-      and download.is_open
-      -- once more, against what another claim did since
-      and (
-        download.claimed_epoch is null
-        or download.claimed_epoch <> candidates.lease_epoch
-        or download.claimed_until <= now()
-      )
+      and download.is_open  -- once more, against what was finished since
     returning download.*
   )
   select attachment.id, claimed.integration_account_id, attachment.workspace_id, claimed.claimed_epoch,
@@ -189,8 +177,8 @@ begin
   order by claimed.sent_at desc, attachment.id;
 end
 $$;
-comment on function public.bridge_claim_attachments(uuid, integer) is
-  'Takes files that are to be fetched for connected accounts that the worker holds, the newest first. One is given out once a lease, until it is finished.';
+comment on function public.bridge_claim_attachments(uuid, integer, uuid[]) is
+  'Takes files that are to be fetched for connected accounts that the worker holds, the newest first, except those that it knows it has: what an answer that got lost gave out is given out again.';
 
 create function public.bridge_find_stored_file(p_worker uuid, p_account uuid, p_epoch bigint, p_sha256 text)
 returns text
@@ -257,7 +245,6 @@ begin
   update whatsapp_private.attachment_downloads
   set is_open = p_status = 'pending',
     claimed_epoch = null,
-    claimed_until = null,
     attempts = attempts - (not coalesce(p_counts, true))::integer,
     run_at = clock_timestamp() + make_interval(secs => least(greatest(coalesce(p_retry_in_s, 0), 0), 86400 * 30))
   where attachment_id = p_attachment
@@ -325,7 +312,7 @@ declare
   function regprocedure;
 begin
   foreach function in array array[
-    'public.bridge_claim_attachments(uuid, integer)',
+    'public.bridge_claim_attachments(uuid, integer, uuid[])',
     'public.bridge_find_stored_file(uuid, uuid, bigint, text)',
     'public.bridge_finish_attachment(uuid, uuid, bigint, uuid, text, jsonb, text, double precision, boolean)',
     'public.bridge_attach_to_send(uuid, uuid, bigint, uuid, jsonb)'

@@ -354,11 +354,12 @@ set search_path = ''
 set enable_seqscan = off
 as $$
 declare
-  workspace constant uuid := whatsapp_private.fence(p_worker, p_account, p_epoch);
+  workspace uuid;
   chat jsonb;
   place bigint := 0;
   seq bigint;
   first_seq bigint;
+  held_since timestamptz;
   recorded_here integer;
   recorded integer := 0;
   groups_unknown jsonb;
@@ -366,8 +367,15 @@ begin
   if p_history is null or jsonb_typeof(p_history) <> 'object' then
     raise exception 'A history is a JSON object.' using errcode = '22023';
   end if;
+  -- One history of a workspace at a time, so that somebody who inserts a command waits for one call
+  -- at most, however many phones were just linked. Before everything else: whoever waits for this
+  -- turn holds nothing that others need.
+  perform pg_advisory_xact_lock(hashtextextended('whatsapp histories of ' || account.workspace_id::text, 0))
+  from public.integration_accounts as account where account.id = p_account;
+  workspace := whatsapp_private.fence(p_worker, p_account, p_epoch);
   begin
     perform whatsapp_private.lock_identities(workspace, true);
+    held_since := clock_timestamp();
     select counter.last_seq + 1 into first_seq
     from whatsapp_private.message_counters as counter
     where counter.integration_account_id = p_account
@@ -408,11 +416,15 @@ begin
     on conversation.integration_account_id = p_account
     and conversation.chat_jid = told #>> '{chat,jid}'
   where conversation.kind = 'group' and conversation.nome is null;
-  return jsonb_build_object('recorded', recorded, 'groups_unknown', groups_unknown);
+  return jsonb_build_object(
+    'recorded', recorded,
+    'groups_unknown', groups_unknown,
+    'held_s', extract(epoch from clock_timestamp() - held_since)
+  );
 end
 $$;
 comment on function public.bridge_record_history(uuid, uuid, bigint, jsonb) is
-  'Records parts of a history, {progress, people, chats: [{chat, peer, name, unread, archived, pinned, muted_until, more_on_phone, messages}], events}, in one transaction; again and again has the effect of once. sync_progress only rises. Returns {recorded, groups_unknown}. WB001 if the lease is lost, 22023 if something is refused (then nothing is recorded).';
+  'Records parts of a history, {progress, people, chats: [{chat, peer, name, unread, archived, pinned, muted_until, more_on_phone, messages}], events}, in one transaction; again and again has the effect of once. sync_progress only rises. Returns {recorded, groups_unknown, held_s: how long other writers of the workspace had to wait}. WB001 if the lease is lost, 22023 if something is refused (then nothing is recorded).';
 
 create function public.bridge_begin_history(p_worker uuid, p_account uuid, p_epoch bigint) returns void
 language plpgsql

@@ -6,6 +6,7 @@ import io
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 import pytest
 from PIL import Image
 
@@ -22,6 +23,7 @@ from tests.acceptance.files import (
     stored_bytes,
     until_file,
 )
+from tests.fixtures.simulator import fresh_number
 from tests.unit.media.makers import moving, picture, sound
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
@@ -181,6 +183,57 @@ async def test_messages_go_on_while_storage_is_away(
         stack.faults.heal()
     file = await until_file(linked.frontend, message["id"])
     assert await stored_bytes(linked.frontend, file) == data
+
+
+async def test_files_whose_claim_got_no_answer_are_stored_soon(
+    linked: Linked, stack: StackInfo, tmp_path: Path
+) -> None:
+    data, mime_type = sample("image", tmp_path)
+    before = stack.faults.requests_spoiled
+    stack.faults.cut(for_s=60, prefix="/rest/v1/rpc/bridge_claim_attachments")
+    try:
+        message = await receive(linked, "image", data, mime_type=mime_type)
+        with anyio.fail_after(30):
+            while stack.faults.requests_spoiled < before + 2:
+                await anyio.sleep(0.02)
+    finally:
+        stack.faults.heal()
+    file = await until_file(linked.frontend, message["id"])
+    assert await stored_bytes(linked.frontend, file) == data
+
+
+@pytest.mark.parametrize("fault", ["503", "429", "cut"])
+async def test_a_send_of_a_file_waits_for_storage_and_a_text_does_not(
+    linked: Linked, stack: StackInfo, tmp_path: Path, fault: str
+) -> None:
+    data, mime_type = sample("image", tmp_path)
+    path = await put(linked, data, "file.jpg", mime_type)
+    to, other = f"+{linked.customer}", fresh_number()
+    linked.simulator.add_phone(other, "Ana")
+    before = stack.faults.requests_spoiled
+    if fault == "cut":
+        stack.faults.cut(for_s=60, prefix="/storage/v1")
+    else:
+        stack.faults.answer(int(fault), for_s=60, prefix="/storage/v1")
+    try:
+        payload = {"to": to, "type": "image", "storage_path": path}
+        command = await linked.frontend.insert_command(linked.account, "send", payload)
+        waiting = await until(
+            lambda: linked.frontend.row("commands", id=command),
+            lambda row: row["error_code"] is not None,
+        )
+        assert (waiting["status"], waiting["error_code"]) == ("pending", "storage_unavailable")
+        assert stack.faults.requests_spoiled > before
+        assert (await linked.frontend.send_text(linked.account, f"+{other}", "go on"))[
+            "status"
+        ] == "done"
+    finally:
+        stack.faults.heal()
+    ended = await linked.frontend.until_command(command, within_s=40)
+    _, received = await got(linked, ended)
+    assert received == data
+    inbox = await anyio.to_thread.run_sync(lambda: linked.simulator.inbox(linked.customer))
+    assert len([entry for entry in inbox if entry["kind"] == "message"]) == 1
 
 
 @pytest.mark.parametrize(

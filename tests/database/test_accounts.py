@@ -219,3 +219,14 @@ def test_the_list_for_operators_shows_four_digits_of_a_number(
     (row,) = bridge.table("bridge_list_accounts")
     assert row["numero"] == "…4321"
     assert row["lease_owner"] == bridge.worker
+
+
+def test_a_time_from_now_on_is_by_the_clock_of_the_database(
+    world: World, team: Team, bridge: Bridge
+) -> None:
+    account = world.add_running_account(team, bridge)
+    bridge.update(account, retry_at={"in_s": 90}, last_qr=None)
+    row = world.one("select retry_at - now() as ahead from integration_accounts")
+    assert 80 < row["ahead"].total_seconds() <= 90
+    with pytest.raises(errors.InvalidParameterValue):
+        bridge.update(account, retry_at={"in_s": "soon"})

@@ -54,8 +54,8 @@ def received(world: World, bridge: Bridge, account: uuid.UUID, id_: str = "A1", 
     return row
 
 
-def claim(bridge: Bridge, limit: int = 10) -> list[Row]:
-    return bridge.table("bridge_claim_attachments", bridge.worker, limit)
+def claim(bridge: Bridge, limit: int = 10, known: tuple[uuid.UUID, ...] = ()) -> list[Row]:
+    return bridge.table("bridge_claim_attachments", bridge.worker, limit, list(known))
 
 
 def finish(
@@ -118,16 +118,27 @@ def test_a_file_without_a_way_to_it_is_expired(
     assert claim(bridge) == []
 
 
-def test_a_file_is_given_out_once_a_lease_the_newest_first(
+def test_files_are_given_out_the_newest_first_and_not_while_they_are_known(
     world: World, bridge: Bridge, account: uuid.UUID
 ) -> None:
     received(world, bridge, account, "A1", sent_at="2026-01-02T03:00:00Z")
     newest = received(world, bridge, account, "A2", sent_at="2026-01-03T03:00:00Z")
-    assert [file["message_id"] for file in claim(bridge, 1)] == [newest["id"]]
-    assert len(claim(bridge)) == 1
-    assert claim(bridge) == []
+    (first,) = claim(bridge, 1)
+    assert first["message_id"] == newest["id"]
+    (second,) = claim(bridge, known=(first["id"],))
+    assert claim(bridge, known=(first["id"], second["id"])) == []
     world.owner.execute("update whatsapp_baileys_sessions set lease_epoch = lease_epoch + 1")
     assert [file["attempts"] for file in claim(bridge)] == [2, 2]
+
+
+def test_a_file_whose_claim_got_no_answer_is_given_out_again_as_the_same_attempt(
+    world: World, bridge: Bridge, account: uuid.UUID
+) -> None:
+    received(world, bridge, account)
+    (unheard,) = claim(bridge)
+    (file,) = claim(bridge)
+    assert file == unheard
+    assert finish(bridge, account, file["id"], "stored", {"path": "a/b"}) is True
 
 
 def test_what_is_put_back_waits_and_counts_unless_it_was_not_begun(
@@ -199,7 +210,7 @@ def test_the_keys_are_nobodys_to_read(world: World, bridge: Bridge, account: uui
     with pytest.raises(errors.InsufficientPrivilege):
         team.agent.rows("select * from whatsapp_private.attachment_downloads")
     for function in (
-        "bridge_claim_attachments('{0}', 1)",
+        "bridge_claim_attachments('{0}', 1, '{{}}')",
         "bridge_find_stored_file('{0}', '{0}', 1, '')",
     ):
         with pytest.raises(errors.InsufficientPrivilege):

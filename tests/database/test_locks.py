@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 
 import psycopg
 import pytest
+from psycopg.types.json import Jsonb
 
 from tests.database.project import Bridge, Caller, Connection, Team, World, message, person
 
@@ -132,3 +133,28 @@ def test_a_command_is_cancelled_while_its_conversation_is_merged(
         ),
     )
     assert world.one("select count(*) as n from leads") == {"n": 1}
+
+
+def test_a_history_that_waits_for_another_one_holds_nothing(
+    world: World,
+    team: Team,
+    bridge: Bridge,
+    accounts: tuple[uuid.UUID, uuid.UUID],
+    second: Connection,
+) -> None:
+    first, other = accounts
+    told = Jsonb({"progress": 50, "people": [], "chats": [], "events": []})
+
+    def meanwhile_something_else_of_the_account() -> None:
+        world.api.execute("set local statement_timeout = '5s'")
+        bridge.update(other, numero="+5511900000000")
+        bridge.hold()
+        team.send(other, KNOWN)
+
+    in_steps(
+        world,
+        world.api,
+        lambda: bridge.fenced("bridge_record_history", first, told),
+        lambda: bridge.on(second).fenced("bridge_record_history", other, told),
+        meanwhile_something_else_of_the_account,
+    )

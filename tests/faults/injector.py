@@ -263,7 +263,7 @@ async def realtime_silent(world: World, dice: random.Random) -> str:
 
 @fault("Realtime says everything twice")
 async def realtime_replays(world: World, dice: random.Random) -> str:
-    world.stack.faults.realtime_replaying()
+    world.stack.faults.realtime_repeating()
     await anyio.sleep(3)
     world.stack.faults.realtime_on()
     await world.until_flowing()

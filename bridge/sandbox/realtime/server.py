@@ -18,7 +18,7 @@ from aiohttp import WSMsgType, web
 from loguru import logger
 from psycopg.sql import SQL, Identifier
 
-from bridge.sandbox.faults import Faults, Realtime
+from bridge.sandbox.faults import LATE_S, Faults, Realtime
 from bridge.sandbox.keys import Claims, Keys, Unauthorized
 from bridge.sandbox.pool import connect
 from bridge.sandbox.realtime import frames
@@ -38,6 +38,14 @@ SUBSCRIBED = "Subscribed to PostgreSQL"
 
 class JoinRefused(Exception):
     """A channel cannot be joined like this; the reason goes to the client."""
+
+
+# When each change is told, after it happened.
+_DELAYS_S: dict[Realtime, tuple[float, ...]] = {
+    Realtime.ON: (0.0,),
+    Realtime.LATE: (LATE_S,),
+    Realtime.REPEATING: (0.0, 0.0, LATE_S),
+}
 
 
 @dataclass(slots=True)
@@ -113,12 +121,14 @@ class RealtimeServer:
             return
         async with self._turn:
             found = await deliveries.of(others)
-        if self.faults.realtime is Realtime.DEAF:
-            return
-        for delivery in found:
-            for _ in range(2 if self.faults.realtime is Realtime.REPLAYING else 1):
+        loop = asyncio.get_running_loop()
+        for delay_s in _DELAYS_S.get(self.faults.realtime, ()):
+            for delivery in found:
                 body = {"ids": delivery.ids, "data": delivery.data}
-                delivery.channel.push("postgres_changes", body)
+                if delay_s:
+                    loop.call_later(delay_s, delivery.channel.push, "postgres_changes", body)
+                else:
+                    delivery.channel.push("postgres_changes", body)
 
     def _broadcast_row(self, change: Change) -> None:
         """`realtime.send()` of the database."""
@@ -134,7 +144,7 @@ class RealtimeServer:
         )
 
     def _is_deaf(self) -> bool:
-        return self.faults.realtime is Realtime.DEAF
+        return self.faults.realtime in (Realtime.DEAF, Realtime.MUTE)
 
     # ------------------------------------------------------------------ one socket
 
@@ -182,6 +192,8 @@ class RealtimeServer:
             self._reply(socket, message, "error", {"reason": f"Unknown Error on Channel: {reason}"})
 
     async def _handle(self, socket: Socket, message: frames.Message) -> None:
+        if self.faults.realtime is Realtime.MUTE:
+            return
         if message.topic == "phoenix":  # heartbeat
             self._reply(socket, message, "ok")
             return

@@ -53,7 +53,7 @@ class Shop:
     def rows(self, table: str, **equals: str) -> list[Row]:
         filters = {column: f"eq.{value}" for column, value in equals.items()}
         answer = self.http.get(f"/rest/v1/{table}", params=filters)
-        if answer.is_server_error:
+        if answer.is_server_error or answer.status_code == 429:
             return []  # a fault of the test is on
         assert answer.is_success, answer.text
         rows: list[Row] = answer.json()

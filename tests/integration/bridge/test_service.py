@@ -29,16 +29,20 @@ def test_link_receive_send_and_receipts(service: BridgeProcess, shop: Shop) -> N
     assert lead["push_name"] == "Maria"
 
 
+@pytest.mark.parametrize("fault", ["503", "429", "hang"])
 def test_a_short_absence_of_supabase_loses_and_doubles_nothing(
-    service: BridgeProcess, shop: Shop, stack: StackInfo
+    service: BridgeProcess, shop: Shop, stack: StackInfo, fault: str
 ) -> None:
     shop.link()
-    stack.faults.answer(503, for_s=4)
+    if fault == "hang":
+        stack.faults.hang(for_s=4)
+    else:
+        stack.faults.answer(int(fault), for_s=4)
     texts = [f"while away {number}" for number in range(30)]
     for text in texts:
         shop.receive(text)
     eventually(lambda: shop.texts() == texts, deadline_s=30)
-    assert "Supabase is back" in service.log
+    assert fault == "hang" or "Supabase is back" in service.log
 
 
 def test_an_absence_longer_than_the_lease_is_survived(

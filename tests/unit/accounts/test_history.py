@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.accounts.history import (
+    LEAST_CALL_MESSAGES,
     LOST_A_PART,
     REFUSED_A_PART,
     SENT_NOTHING,
@@ -204,3 +205,23 @@ def test_progress_only_rises(steps: list[tuple[int, float, bool]], shown: int) -
         seen.append(progress.after(told))
     assert seen == sorted(seen)
     assert max(seen) <= 100
+
+
+async def test_a_slow_database_gets_small_calls() -> None:
+    ids = [[f"{number}.{place}" for place in range(LEAST_CALL_MESSAGES)] for number in range(6)]
+    feed = FakeFeed(*(part(*each) for each in ids))
+    records = FakeRecords(feed, HistoryState(sync_status="idle", sync_progress=0))
+    sizes = []
+
+    async def slow(account: AccountId, epoch: LeaseEpoch, history: dict[str, Any]) -> Recorded:
+        sizes.append(sum(len(chat["messages"]) for chat in history["chats"]))
+        return Recorded(recorded=1, held_s=1.0)
+
+    records.record_history = slow  # type: ignore[method-assign]
+    linked = anyio.Event()
+    linked.set()
+    with anyio.fail_after(5):
+        await HistoryImport(
+            records, feed, seal=lambda _, media: media, last_quiet_s=0.01, quiet_s=0.01
+        ).run(linked)
+    assert sizes == [LEAST_CALL_MESSAGES] * 6

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bridge.engine import spool as module
 from bridge.engine.spool import (
     Spool,
     SpoolClosed,
@@ -122,6 +123,39 @@ def test_a_tail_of_zeros_is_cut(tmp_path):
         assert len(everything(opened)) == len(RECORDS)
 
 
+def test_what_a_power_cut_left_as_zeros_is_cut(tmp_path):
+    with closing(spool(tmp_path)) as opened:
+        for record in (*RECORDS, b"y" * 600, b"z"):
+            opened.append(record)
+        whole = everything(opened)
+    (name, content) = next(iter(files(tmp_path).items()))
+    for length in {*range(0, len(content), 512), *range(40, len(content) - 16, 7)}:
+        (tmp_path / name).write_bytes(content[:length] + bytes(len(content) - length))
+        with closing(spool(tmp_path)) as opened:
+            found = everything(opened)
+            assert found == whole[: len(found)]
+            assert opened.append(b"goes on") == len(found) + 1
+    assert len(found) > 0
+
+
+@pytest.mark.parametrize("harm", [lambda data: data[:-3], lambda data: data[:-40] + bytes(40)])
+def test_a_torn_part_in_the_middle_is_reported_and_nothing_changed(tmp_path, harm):
+    with closing(spool(tmp_path, segment_bytes=100)) as opened:
+        for _ in range(6):
+            opened.append(b"x" * 60)
+    harmed = sorted(tmp_path.glob("*.spool"))[1]
+    harmed.write_bytes(harm(harmed.read_bytes()))
+    last = max(tmp_path.glob("*.spool"))
+    last.write_bytes(last.read_bytes()[:-1])  # would be cut, if all before it were well
+    before = files(tmp_path)
+
+    with pytest.raises((SpoolCorrupt, VaultError)) as caught:
+        spool(tmp_path)
+
+    assert caught.value.code in ("spool_corrupt", "sealed_corrupt")
+    assert files(tmp_path) == before
+
+
 @settings(deadline=None, max_examples=80)
 @given(data=st.data())
 def test_a_changed_byte_is_reported_and_nothing_deleted(data):
@@ -204,6 +238,32 @@ def test_a_full_spool_blocks_until_it_is_confirmed(tmp_path):
 
         assert not waiting.is_alive()
         assert opened.last == last + 1
+
+
+def test_a_disk_that_is_nearly_full_is_left_some_room(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "LOOK_AT_DISK_S", 0.01)
+    room = {"free": 50}
+    monkeypatch.setattr(module, "free_bytes", lambda _: room["free"])
+    with closing(spool(tmp_path, min_free_bytes=100)) as opened:
+        assert opened.append(b"the outcome of a send", waits=False) == 1
+        waiting = threading.Thread(target=opened.append, args=(b"something new",))
+        waiting.start()
+        waiting.join(0.05)
+        assert waiting.is_alive()
+        assert opened.last == 1
+
+        room["free"] = 150
+        waiting.join(5)
+
+        assert not waiting.is_alive()
+        assert opened.last == 2
+
+
+def test_what_is_in_hand_at_the_end_is_kept_on_a_nearly_full_disk(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "free_bytes", lambda _: 50)
+    with closing(spool(tmp_path, min_free_bytes=100)) as opened:
+        opened.lift_limit()
+        assert opened.append(b"x") == 1
 
 
 def test_closing_wakes_whoever_waits(tmp_path):

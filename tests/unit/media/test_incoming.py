@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -53,13 +53,15 @@ class World:
         self.ended: list[tuple[FileEnd, dict[str, Any]]] = []
         self.news = anyio.Event()
         self.known: str | None = None
+        self.told_known: list[list[str]] = []
         self.stored: dict[str, bytes] = {}
         self.orders: list[DownloadMedia] = []
         self.fault: Exception | None = None
         self.bucket_fault: Exception | None = None
         self.runs_here = True
 
-    async def claim_attachments(self, limit: int) -> list[ClaimedAttachment]:
+    async def claim_attachments(self, limit: int, known: Sequence[str]) -> list[ClaimedAttachment]:
+        self.told_known.append(list(known))
         taken, self.queue = self.queue[:limit], self.queue[limit:]
         return taken
 
@@ -206,6 +208,31 @@ async def test_while_storage_is_away_nothing_else_is_fetched(running: Running) -
         world.bucket_fault = None
         await world.until_ended(10)
     assert world.ended[-1][0] == "stored"
+
+
+async def test_a_claim_names_what_is_being_fetched_and_nothing_else(running: Running) -> None:
+    world = World()
+    fetching = anyio.Event()
+    going_on = anyio.Event()
+
+    async def slow(path: str, file: Path, *, mime_type: str) -> None:
+        fetching.set()
+        await going_on.wait()
+
+    world.upload = slow  # type: ignore[method-assign]
+    world.queue = [claimed(id="1")]
+    async with running(world) as downloads:
+        with anyio.fail_after(10):
+            await fetching.wait()
+            asked = len(world.told_known)
+            downloads.ring()
+            while len(world.told_known) == asked:
+                await anyio.wait_all_tasks_blocked()
+            assert world.told_known[-1] == ["1"]
+            going_on.set()
+            await world.until_ended()
+            while world.told_known[-1]:
+                await anyio.wait_all_tasks_blocked()
 
 
 async def test_a_lost_lease_leaves_the_file_and_the_others_go_on(running: Running) -> None:

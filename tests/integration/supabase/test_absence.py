@@ -1,0 +1,63 @@
+"""Fifty sessions lose Supabase: how often it is asked meanwhile, and how soon they are back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import anyio
+import pytest
+
+from bridge.accounts.leases import LeaseKeeper
+from bridge.ids import WorkerId
+from bridge.sandbox.faults import Faults
+from bridge.sandbox.stack import StackInfo
+from bridge.supabase.client import SupabaseHttp
+from bridge.supabase.patience import until_available
+from bridge.supabase.rpc import BridgeRpc
+
+pytestmark = pytest.mark.anyio
+SESSIONS = 50
+# records, state and commands of each
+LOOPS = 3 * SESSIONS
+AWAY_S = 6.0
+MOST_A_SECOND = 6
+BACK_WITHIN_S = 6.0
+WORKER = WorkerId("00000000-0000-0000-0000-0000000000aa")
+
+
+@pytest.fixture
+def faults(stack: StackInfo) -> Iterator[Faults]:
+    yield stack.faults
+    stack.faults.heal()
+
+
+@pytest.mark.parametrize("status", [503, 429, 500])
+async def test_a_supabase_that_is_away_is_asked_a_few_times_a_second(
+    stack: StackInfo, faults: Faults, status: int
+) -> None:
+    async with SupabaseHttp(stack.url, stack.service_role_key) as http:
+        http.trust()
+        rpc = BridgeRpc(http, WORKER)
+        await rpc.register_worker({"hostname": "h", "version": "0", "pid": 1, "capacity": 0})
+        keeper = LeaseKeeper(rpc, capacity=0, lease_s=10, apply=lambda _leases, _until: None)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(keeper.keep)
+            faults.answer(status, for_s=600)
+            async with anyio.create_task_group() as loops:
+                for _ in range(LOOPS):
+                    loops.start_soon(ask, rpc)
+                await anyio.sleep(1.0)  # what was under way when it began
+                at_first = faults.requests_spoiled
+                await anyio.sleep(AWAY_S)
+                asked = faults.requests_spoiled - at_first
+                faults.heal()
+                back = anyio.current_time()
+            took = anyio.current_time() - back
+            tasks.cancel_scope.cancel()
+    assert 1 <= asked <= MOST_A_SECOND * AWAY_S
+    assert took < BACK_WITHIN_S
+    print(f"{status}: {asked / AWAY_S:.1f} requests a second, all back after {took:.1f} s")
+
+
+async def ask(rpc: BridgeRpc) -> None:
+    await until_available(lambda: rpc.running_commands([]), what="ask")
