@@ -387,6 +387,7 @@ async def _others_go_on(world: World, account: str) -> None:
 async def disk_full(world: World, dice: random.Random) -> str:
     complaints = world.host.log.count("disk_full")
     with _no_room(world) as how:
+        # a full disk may be seen by the engine that writes, or by the parent that looks
         await world.until_logged(world.host, "disk_full", times=complaints + 1)
         await anyio.sleep(dice.uniform(1, 3))
     await world.until_flowing()

@@ -356,9 +356,9 @@ async def _add_shop(world: World) -> None:
 
 @contextmanager
 def _small_disk(directory: Path) -> Iterator[Path | None]:
-    """A file system of 24 MB, if this user may mount one; None otherwise."""
+    """A file system of 192 MB (the bridge wants some room left), if this user may mount one; None otherwise."""
     directory.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=24m,mode=0700", "wabridge-faults", str(directory)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=192m,mode=0700", "wabridge-faults", str(directory)]
     try:
         mounted = subprocess.run(mount, check=False, capture_output=True).returncode == 0
     except OSError:
