@@ -356,7 +356,7 @@ async def _add_shop(world: World) -> None:
 
 @contextmanager
 def _small_disk(directory: Path) -> Iterator[Path | None]:
-    """A file system of 192 MB (the bridge wants some room left), if this user may mount one; None otherwise."""
+    """192 MB (the bridge wants 128 of them free), if this user may mount; None otherwise."""
     directory.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=192m,mode=0700", "wabridge-faults", str(directory)]
     try:
