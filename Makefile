@@ -4,7 +4,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-docker test-fast check format lock bench docs clean
+SEED ?=
+ROUNDS ?= 1
+.PHONY: help setup demo test test-docker test-fast test-faults check format lock bench docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -36,6 +38,9 @@ test-docker: setup ## the image and the migrations on Supabase's own PostgreSQL;
 
 test-fast: $(VENV)/.installed ## unit tests only, in seconds
 	$(BIN)/pytest tests/unit -q
+
+test-faults: $(VENV)/.installed ## every fault of docs/faults.md, one table (SEED=7 ROUNDS=3)
+	$(BIN)/python -m tests.faults --rounds $(ROUNDS) $(if $(SEED),--seed $(SEED))
 
 check: $(VENV)/.installed ## ruff, mypy, import-linter
 	$(BIN)/ruff format --check .

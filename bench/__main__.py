@@ -1,4 +1,4 @@
-"""`python -m bench main_job`: prints what it does on stderr, and its figures as JSON last."""
+"""`python -m bench NAME`: prints what it does on stderr, and its figures as JSON last."""
 
 from __future__ import annotations
 
@@ -6,26 +6,31 @@ import argparse
 import asyncio
 import json
 import sys
+from collections.abc import Callable, Coroutine
+from typing import Any
 
-from bench import durability, insert_latency, main_job
+from bench import churn, durability, insert_latency, main_job
 
-BENCHES = {
-    "durability": durability,
-    "insert_latency": insert_latency,
-    "main_job": main_job,
+BENCHES: dict[str, Callable[..., Coroutine[Any, Any, dict[str, Any]]]] = {
+    "churn": churn.run,
+    "durability": durability.run,
+    "insert_latency": insert_latency.run,
+    "main_job": main_job.run,
 }
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("name", choices=sorted(BENCHES))
-    parser.add_argument("--samples", type=int, default=100, help="messages each way")
-    parser.add_argument("--links", type=int, default=5, help="accounts linked by QR (at most 5)")
-    arguments = parser.parse_args()
-    figures = asyncio.run(
-        BENCHES[arguments.name].run(samples=arguments.samples, links=arguments.links)
-    )
-    print(json.dumps(figures))
+    names = parser.add_subparsers(dest="name", required=True)
+    for name in ("durability", "insert_latency", "main_job"):
+        timed = names.add_parser(name)
+        timed.add_argument("--samples", type=int, default=100, help="messages each way")
+        timed.add_argument("--links", type=int, default=5, help="accounts linked by QR (at most 5)")
+    come_and_go = names.add_parser("churn", help="what grows while accounts come and go")
+    come_and_go.add_argument("--minutes", type=float, default=5)
+    come_and_go.add_argument("--accounts", type=int, default=4, help="at most 5")
+    arguments = vars(parser.parse_args())
+    print(json.dumps(asyncio.run(BENCHES[arguments.pop("name")](**arguments))))
     return 0
 
 

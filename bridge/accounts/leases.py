@@ -67,17 +67,23 @@ class LeaseKeeper:
     async def keep(self) -> None:
         """Until cancelled. Supabase being away is waited out."""
         failures = 0
+        renewed_at = time.monotonic()
         while True:
             asked_at = time.monotonic()
             self._rung = anyio.Event()
+            # After so long an absence others lost their leases as well, and their journals have
+            # what the database has not: everybody comes for its own accounts first.
+            was_away = asked_at - renewed_at > self._lease_s
+            capacity = min(self._capacity, len(self.held)) if was_away else self._capacity
             try:
-                leases = await self._ask()
+                leases = await self._ask(capacity)
             except (SupabaseUnavailable, RequestRefused, WorkerUnknown) as fault:
                 failures += 1
                 if failures in (1, 10) or failures % 100 == 0:
                     logger.warning("Leases could not be renewed", reason=fault.sentence)
             else:
                 failures = 0
+                renewed_at = asked_at
                 self.held = [lease.account_id for lease in leases]
                 self._apply(leases, asked_at + self._lease_s)
             await anyio.sleep(MIN_PAUSE_S)
@@ -85,7 +91,7 @@ class LeaseKeeper:
             with anyio.move_on_after(self._lease_s * part):
                 await self._rung.wait()
 
-    async def _ask(self) -> list[Lease]:
+    async def _ask(self, capacity: int) -> list[Lease]:
         with anyio.move_on_after(self._lease_s * PATIENCE):
-            return await self._rpc.hold_leases(self._capacity, self._lease_s)
+            return await self._rpc.hold_leases(capacity, self._lease_s)
         raise SupabaseUnavailable("Supabase took too long to renew the leases.")

@@ -48,6 +48,8 @@ class Faults:
     realtime: Realtime = Realtime.ON
     requests_spoiled: int = 0
     _cut_realtime: Callable[[], None] | None = None
+    _stop_database: Callable[[], None] | None = None
+    _start_database: Callable[[], None] | None = None
     _kind: GatewayFault | None = None
     _status: int = 503
     _until: float = 0.0
@@ -96,6 +98,16 @@ class Faults:
         """Do what was asked, then break the connection in the middle of the answer."""
         self._begin(GatewayFault.CUT, for_s, prefix)
 
+    def stop_database(self) -> None:
+        """Shut PostgreSQL down; everything that asks it fails. Not from the stack's own thread."""
+        if self._stop_database is not None:
+            self._stop_database()
+
+    def start_database(self) -> None:
+        """Start it again, with all its data."""
+        if self._start_database is not None:
+            self._start_database()
+
     def heal(self) -> None:
         """End all faults."""
         self._kind = None
@@ -123,6 +135,10 @@ class Faults:
     def on_cut_realtime(self, action: Callable[[], None]) -> None:
         """The stack says how sockets are cut."""
         self._cut_realtime = action
+
+    def on_database(self, *, stop: Callable[[], None], start: Callable[[], None]) -> None:
+        """The stack says how PostgreSQL is stopped and started; both block until it is done."""
+        self._stop_database, self._start_database = stop, start
 
     def _begin(self, kind: GatewayFault, for_s: float, prefix: str) -> None:
         self._prefix = prefix

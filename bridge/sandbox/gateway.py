@@ -87,6 +87,8 @@ async def _faithful(request: web.Request, handler: Handler) -> web.StreamRespons
     except web.HTTPException as error:
         message = f"{request.method} {request.path} is not part of the sandbox"
         return web.json_response({"message": message}, status=error.status)
+    except ConnectionError:
+        return web.Response(status=499)  # the client is gone: nobody reads it
     except Exception:  # noqa: BLE001 - one request's fault must not be another's
         logger.exception("a request broke the sandbox", method=request.method, path=request.path)
         return web.json_response({"message": "The sandbox has a defect; see its log"}, status=500)

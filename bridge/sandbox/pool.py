@@ -75,10 +75,13 @@ class Pool:
             await self._idle.pop().close()
 
     async def _connect(self) -> Connection:
-        # prepared statements would outlive the schema they were planned for
-        return await psycopg.AsyncConnection.connect(
-            self.url, autocommit=True, prepare_threshold=None
-        )
+        return await connect(self.url)
+
+
+async def connect(url: str) -> Connection:
+    """One connection in autocommit mode."""
+    # prepared statements would outlive the schema they were planned for
+    return await psycopg.AsyncConnection.connect(url, autocommit=True, prepare_threshold=None)
 
 
 def _is_idle(connection: Connection) -> bool:

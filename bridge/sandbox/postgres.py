@@ -176,7 +176,7 @@ class PostgresServer:
         for name, value in settings.items():
             command += ["-c", f"{name}={value}"]
         log = data / "server.log"
-        with log.open("wb") as output:
+        with log.open("ab") as output:  # what it said before a restart stays
             self.process = subprocess.Popen(
                 _as_child(command, signal.SIGINT),
                 stdin=subprocess.DEVNULL,

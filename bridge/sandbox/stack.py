@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import shutil
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import anyio
 import anyio.to_thread
-import psycopg
 
 from bridge.sandbox import database, gateway, keys
 from bridge.sandbox.auth.accounts import Accounts
@@ -26,7 +26,6 @@ from bridge.sandbox.faults import Faults, Realtime
 from bridge.sandbox.keys import Keys
 from bridge.sandbox.pool import Pool
 from bridge.sandbox.postgres import PostgresServer, reachable_copy, remove_data, running_postgres
-from bridge.sandbox.realtime.permissions import Permissions
 from bridge.sandbox.realtime.server import RealtimeServer
 from bridge.sandbox.rest.server import RestServer
 from bridge.sandbox.storage.objects import Objects
@@ -36,6 +35,7 @@ REPOSITORY = Path(__file__).parents[2]
 OWN_MIGRATIONS = REPOSITORY / "supabase" / "migrations"
 DEFAULT_PORT = 54321
 WATCH_INTERVAL_S = 0.25
+DATABASE_TIMEOUT_S = 60.0
 LOCALE = ("--locale-provider=builtin", "--builtin-locale=C.UTF-8")
 """Knows upper and lower case of all letters, as a hosted database does; C does not."""
 
@@ -148,8 +148,6 @@ async def _servers(
         aclosing(Pool(postgres.url("authenticator"))) as rest_pool,
         aclosing(Pool(postgres.url("supabase_auth_admin"))) as auth_pool,
         aclosing(Pool(postgres.url("supabase_storage_admin"))) as storage_pool,
-        await _connect(postgres.url()) as queries,
-        await _connect(postgres.url("authenticator")) as asking,
         anyio.create_task_group() as tasks,
     ):
         rest = RestServer(await rest_pool.warm(), keys_of_stack)
@@ -157,7 +155,7 @@ async def _servers(
         auth = AuthServer(Accounts(auth_pool, keys_of_stack, "supabase-sandbox"), keys_of_stack)
         storage = StorageServer(Objects(storage_pool, directory / "storage"), keys_of_stack)
         realtime = RealtimeServer(
-            postgres.url(), queries, Permissions(asking), keys_of_stack, faults
+            postgres.url(), postgres.url("authenticator"), keys_of_stack, faults
         )
         tasks.start_soon(rest.run, name="schema watch")
         tasks.start_soon(realtime.run, name="replication")
@@ -165,6 +163,10 @@ async def _servers(
         await realtime.started.wait()
         loop = asyncio.get_running_loop()
         faults.on_cut_realtime(lambda: _call_in(loop, realtime.cut_sockets))
+        faults.on_database(
+            stop=lambda: _wait_for(loop, _stop_database(postgres)),
+            start=lambda: _wait_for(loop, _start_database(postgres)),
+        )
         routes = [*rest.routes(), *auth.routes(), *storage.routes(), *realtime.routes()]
         async with gateway.serving(routes, faults, options.port, _about(postgres)) as port:
             try:
@@ -232,12 +234,21 @@ async def _watch(postgres: PostgresServer) -> None:
     )
 
 
+def _wait_for(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, None]) -> None:
+    asyncio.run_coroutine_threadsafe(work, loop).result(DATABASE_TIMEOUT_S)
+
+
 def _call_in(loop: asyncio.AbstractEventLoop, action: Callable[[], None]) -> None:
     loop.call_soon_threadsafe(action)
 
 
-async def _connect(url: str) -> psycopg.AsyncConnection[tuple[object, ...]]:
-    return await psycopg.AsyncConnection.connect(url, autocommit=True, prepare_threshold=None)
+async def _stop_database(postgres: PostgresServer) -> None:
+    # in another thread: Realtime has to read the last changes, or the server waits for it
+    await anyio.to_thread.run_sync(postgres.stop)
+
+
+async def _start_database(postgres: PostgresServer) -> None:
+    postgres.start()  # in this thread: the server dies with the thread that starts it
 
 
 def _about(postgres: PostgresServer) -> dict[str, str]:

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import anyio
+import anyio.to_thread
 import psycopg
 from psycopg import pq
 
@@ -42,11 +43,10 @@ async def read_changes(
         ReplicationEnded: when the server ends it.
     """
     names = await _existing(url, publications)
-    connection = pq.PGconn.connect(f"{url}?replication=database".encode())
+    # In a thread: a slot begins when the transactions of now have ended, and those of requests end
+    # only if this loop goes on.
+    connection = await anyio.to_thread.run_sync(_started, url, names)
     try:
-        if connection.status != pq.ConnStatus.OK:
-            raise ReplicationEnded(connection.get_error_message())
-        _start(connection, names)
         stream = _Stream(connection)
         async with aclosing(stream.batches(started)) as batches:
             async for batch in batches:
@@ -62,7 +62,19 @@ async def _existing(url: str, publications: Sequence[str]) -> list[str]:
         return [name for (name,) in await cursor.fetchall()]
 
 
+def _started(url: str, publications: Sequence[str]) -> Any:
+    connection: Any = pq.PGconn.connect(f"{url}?replication=database".encode())
+    try:
+        _start(connection, publications)
+    except BaseException:
+        connection.finish()
+        raise
+    return connection
+
+
 def _start(connection: Any, publications: Sequence[str]) -> None:
+    if connection.status != pq.ConnStatus.OK:
+        raise ReplicationEnded(connection.get_error_message())
     slot = f"sandbox_{uuid.uuid4().hex[:12]}"
     make_slot = f"CREATE_REPLICATION_SLOT {slot} TEMPORARY LOGICAL pgoutput (SNAPSHOT 'nothing')"
     result = connection.exec_(make_slot.encode())

@@ -20,6 +20,7 @@ from psycopg.sql import SQL, Identifier
 
 from bridge.sandbox.faults import LATE_S, Faults, Realtime
 from bridge.sandbox.keys import Claims, Keys, Unauthorized
+from bridge.sandbox.pool import connect
 from bridge.sandbox.realtime import frames
 from bridge.sandbox.realtime.channels import TOPIC_PREFIX, Channel, Channels, Socket, Subscription
 from bridge.sandbox.realtime.deliveries import Deliveries
@@ -52,18 +53,20 @@ class RealtimeServer:
     """Realtime's part of the gateway. `run` reads the stream; `started` is set once it does.
 
     Attributes:
-        stream_url: connects as a role that may replicate.
+        stream_url: connects as a superuser, who may replicate.
+        asking_url: connects as who may take any caller's role.
         queries: a superuser's connection: casts rows, checks subscriptions.
         permissions: asks as the callers.
     """
 
     stream_url: str
-    queries: psycopg.AsyncConnection[Any]
-    permissions: Permissions
+    asking_url: str
     keys: Keys
     faults: Faults
     started: anyio.Event = field(default_factory=anyio.Event)
     channels: Channels = field(default_factory=Channels)
+    queries: psycopg.AsyncConnection[Any] = field(init=False)
+    permissions: Permissions = field(init=False)
     _ids: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     _turn: anyio.Lock = field(default_factory=anyio.Lock)
 
@@ -75,20 +78,27 @@ class RealtimeServer:
         ]
 
     async def run(self) -> None:
-        """Deliver changes as they commit. Never returns."""
-        deliveries = Deliveries(self.queries, self.permissions, self.channels)
+        """Deliver changes as they commit. Never returns; outlives restarts of the database."""
         while True:
             try:
-                stream = read_changes(self.stream_url, PUBLICATIONS, started=self.started)
-                async with aclosing(stream):
-                    async for batch in stream:
-                        try:
-                            await self._deliver(deliveries, batch)
-                        except Exception:  # noqa: BLE001 - one batch must not end the others
-                            logger.exception("changes were not delivered", changes=len(batch))
+                await self._read()
             except (ReplicationEnded, psycopg.OperationalError) as error:
                 logger.warning("the replication stream ended; reading anew", error=str(error))
                 await anyio.sleep(1)
+
+    async def _read(self) -> None:
+        async with await connect(self.stream_url) as queries, await connect(self.asking_url) as ask:
+            self.queries, self.permissions = queries, Permissions(ask)
+            deliveries = Deliveries(queries, self.permissions, self.channels)
+            stream = read_changes(self.stream_url, PUBLICATIONS, started=self.started)
+            async with aclosing(stream):
+                async for batch in stream:
+                    try:
+                        await self._deliver(deliveries, batch)
+                    except psycopg.OperationalError:
+                        raise  # the database is gone: everything anew
+                    except Exception:  # noqa: BLE001 - one batch must not end the others
+                        logger.exception("changes were not delivered", changes=len(batch))
 
     async def close_sockets(self) -> None:
         """Disconnect everybody."""

@@ -1,0 +1,91 @@
+"""`make test-faults`: every fault, from a seed, and one table at the end."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import sys
+import tempfile
+from pathlib import Path
+
+import anyio
+
+from tests.faults.bursts import measure
+from tests.faults.injector import FAULTS
+from tests.faults.plan import Fault, Step, schedule
+from tests.faults.report import Outcome, problems, table
+from tests.faults.run import run_plan
+from tests.faults.world import Size, running_world
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().getrandbits(31))
+    parser.add_argument("--rounds", type=int, default=1, help="every fault so often")
+    parser.add_argument("--only", action="append", help="faults whose name contains this")
+    parser.add_argument("--short", action="store_true", help="those of `make test`")
+    parser.add_argument("--list", action="store_true", help="name the faults, and end")
+    parser.add_argument("--accounts", type=int, default=3, help="at most 5")
+    parser.add_argument("--lease", type=int, default=5, help="WABRIDGE_LEASE_SECONDS")
+    parser.add_argument("--pace", type=float, default=0.8, help="seconds between texts, on average")
+    parser.add_argument("--durability", choices=["standard", "strict"], default="standard")
+    parser.add_argument("--burst-kills", type=int, default=0, help="measure the loss of so many")
+    parser.add_argument("--keep", type=Path, help="a new directory for logs and data, kept")
+    arguments = parser.parse_args()
+    faults = chosen(arguments.only or [], short=arguments.short)
+    if arguments.list or not faults:
+        print("\n".join(fault.name for fault in FAULTS))
+        return 0 if arguments.list else 2
+    size = Size(
+        accounts=arguments.accounts,
+        lease_s=arguments.lease,
+        pace_s=arguments.pace,
+        durability=arguments.durability,
+    )
+    say(f"seed {arguments.seed}")
+    steps = schedule(faults, seed=arguments.seed, rounds=arguments.rounds)
+    kills, seed = arguments.burst_kills, arguments.seed
+    with tempfile.TemporaryDirectory(prefix="wabridge-faults-") as scratch:
+        if arguments.keep:
+            arguments.keep.mkdir(parents=True)
+        directory = arguments.keep or Path(scratch)
+        if kills:
+            outcomes = anyio.run(_burst_kills, kills, seed, size, directory)
+        else:
+            outcomes = anyio.run(_run, steps, size, directory)
+    print(table(outcomes))
+    found = problems(outcomes, strict=size.durability == "strict")
+    for sentence in found:
+        print(sentence)
+    print(f"seed {arguments.seed}: " + ("the guarantees held" if not found else "NOT as promised"))
+    return 1 if found else 0
+
+
+def chosen(only: list[str], *, short: bool) -> list[Fault]:
+    return [
+        fault
+        for fault in FAULTS
+        if (fault.short or not short) and (not only or any(part in fault.name for part in only))
+    ]
+
+
+async def _run(steps: list[Step], size: Size, scratch: Path) -> list[Outcome]:
+    async with running_world(scratch, size) as world:
+        say("linked; texts flow")
+        return await run_plan(world, steps, say)
+
+
+async def _burst_kills(kills: int, seed: int, size: Size, scratch: Path) -> list[Outcome]:
+    async with running_world(scratch, size) as world:
+        outcomes, summary = await measure(world, kills=kills, seed=seed, say=say)
+        print(json.dumps(summary))
+        return outcomes
+
+
+def say(sentence: str) -> None:
+    print(sentence, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
