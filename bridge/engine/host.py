@@ -301,6 +301,7 @@ class EngineHost:
                 )
             )
             await session.wait_opened()
+            self._strict.opened(account)
             opened = True
         finally:
             if not opened:

@@ -35,20 +35,28 @@ class StrictMode:
         self._relaying = anyio.Lock()
         self._relays = False
         self._committers: dict[AccountId, Committer] = {}
+        self._written: dict[AccountId, dict[WhatsAppMessageId, bool]] = {}
 
     async def before_open(self, account: AccountId) -> dict[WhatsAppMessageId, bool]:
         """Let go of the run before; what is known of the sends that it released.
 
-        To be called before the files of the account are touched. Bounded.
+        To be called before the files of the account are touched. Bounded. Told again until
+        `opened`: an opening that fails must not cost what only the relay has seen.
         """
         line = self._relay.line(account)
-        written = await line.written() if line is not None else {}
+        written = self._written.setdefault(account, {})
+        if line is not None:
+            written |= await line.written()
         self._relay.forget(account)
         before = self._committers.pop(account, None)
         if before is not None:
             before.close()
             await before.ended.wait()  # what it is writing
         return written
+
+    def opened(self, account: AccountId) -> None:
+        """What was known of its sends is in the journal now."""
+        self._written.pop(account, None)
 
     async def begin(
         self, session: Session, vault: Vault, database: Path, tasks: anyio.abc.TaskGroup

@@ -40,7 +40,8 @@ def is_change(message: dict[str, Any]) -> bool:
         "reactionMessage" in inner
         or "pollUpdateMessage" in inner
         or "pinInChatMessage" in inner
-        or (bool(protocol) and protocol.get("type", "REVOKE") in {"REVOKE", "MESSAGE_EDIT"})
+        # a tuple: nonsense need not be hashable
+        or (bool(protocol) and protocol.get("type", "REVOKE") in ("REVOKE", "MESSAGE_EDIT"))
     )
 
 

@@ -18,6 +18,7 @@ import tempfile
 import time
 import uuid
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,15 @@ import anyio
 
 from bridge import events as ev
 from bridge.accounts.ledger import SendLedger
-from bridge.engine.host import USE_LOCAL, EngineDied, EngineHost, EngineSettings, PairByQr
+from bridge.engine.host import (
+    USE_LOCAL,
+    EngineDied,
+    EngineHost,
+    EngineSettings,
+    PairByQr,
+    Session,
+)
+from bridge.engine.quarantine import EngineKeepsDying
 from bridge.errors import CommandError
 from bridge.ids import AccountId, CommandId, LeaseEpoch
 from bridge.orders import Text
@@ -126,12 +135,20 @@ class Killing:
         await self._one_life(None)
         return await self._counted()
 
+    async def _open(self) -> Session:
+        with suppress(EngineKeepsDying):
+            return await self._open_once()
+        return await self._open_once()  # as a person would ask for it
+
+    async def _open_once(self) -> Session:
+        return await self.host.open(
+            self.account, LeaseEpoch(2), vault=self.vault, image=USE_LOCAL, strict=self.strict
+        )
+
     async def _one_life(self, lives_s: float | None) -> None:
         """From one start to the next kill; with None until all is quiet, then a graceful end."""
         self.connected, self.replayed = anyio.Event(), anyio.Event()
-        session = self.session = await self.host.open(
-            self.account, LeaseEpoch(2), vault=self.vault, image=USE_LOCAL, strict=self.strict
-        )
+        session = self.session = await self._open()
         async with anyio.create_task_group() as life:
             life.start_soon(self._listen, session)
             life.start_soon(self._record, session, await session.replayed())
