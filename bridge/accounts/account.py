@@ -13,11 +13,14 @@ from typing import Any
 import anyio
 from loguru import logger
 
+from bridge.accounts.ending import Ended
 from bridge.accounts.face import Face
 from bridge.accounts.ledger import SendLedger
 from bridge.accounts.lifecycle import TRANSITIONS, Next, Occurrence
-from bridge.accounts.session import Ended, LiveSession, Mode, Surroundings
+from bridge.accounts.plan import Mode, Plan
+from bridge.accounts.session import LiveSession
 from bridge.accounts.settling import finish_send, settle_commands
+from bridge.accounts.surroundings import Surroundings
 from bridge.engine.host import EngineDied, PairByCode, PairByQr
 from bridge.errors import CommandError
 from bridge.ids import AccountId, CommandId, Jid
@@ -136,7 +139,7 @@ class Account:
             CommandError: with the reason, if the account comes to rest instead.
         """
         async with self._deciding:
-            if self._live is not None and self._live.connected:
+            if self._live is not None and self._live.link.connected:
                 return AccountStatus.CONNECTED
             shown = self._face.status is AccountStatus.QR_REQUIRED and self._goal is Goal.PAIR
             if shown and self._pairing == pairing and pairing == PairByQr():
@@ -231,12 +234,12 @@ class Account:
     def own_jid(self) -> Jid | None:
         """Own phone address, while connected."""
         live = self._live
-        return Jid(live.phone_jid) if live is not None and live.phone_jid else None
+        return Jid(live.link.phone_jid) if live is not None and live.link.phone_jid else None
 
     @property
     def _has_auth(self) -> bool:
         """Whether there are credentials; a session that is still running may have made them."""
-        return self._had_auth or (self._live is not None and self._live.linked)
+        return self._had_auth or (self._live is not None and self._live.link.linked)
 
     def _ready(self) -> LiveSession:
         if self._live is not None and self._live.ready:
@@ -275,20 +278,19 @@ class Account:
             await self._face.show(Occurrence.STARTING)
         if goal is not self._goal or self._stopping:
             return
-        live = LiveSession(
-            self._around,
-            self.id,
-            self.epoch,
-            self._face,
-            self._ledger,
+        plan = Plan(
+            account=self.id,
+            epoch=self.epoch,
             mode=Mode(goal.value),
             pairing=pairing,
-            lease_until=self._lease_until,
             known_epoch=self._known_epoch,
-            settle=not self._settled,
+            settles=not self._settled,
             history_days=int(self._lease.settings.get("history_days", 14)),
             strict=self.settings.get("durability") == "strict",
             receive_typing=self.settings.get("receive_typing") is True,
+        )
+        live = LiveSession(
+            self._around, plan, self._face, self._ledger, lease_until=self._lease_until
         )
         self._live = live
         try:
@@ -299,7 +301,7 @@ class Account:
         self._settled = self._settled or live.settled.is_set()
         if goal is Goal.PAIR and self._goal is Goal.PAIR and self._has_auth:
             self._goal = Goal.RESUME  # it was linked: whatever ended it, no new QR
-        if live.connected_for_s > STEADY_S:
+        if live.link.connected_for_s > STEADY_S:
             self._backoff.reset()
         if goal is Goal.REPLAY and self._goal is Goal.REPLAY:
             self._goal = Goal.REST
@@ -374,7 +376,7 @@ class Account:
 
     async def _unlinked_at_whatsapp(self) -> bool:
         turn = self._face.turn
-        if self._live is None or not self._live.connected:
+        if self._live is None or not self._live.link.connected:
             async with self._deciding:
                 self._goal = Goal.RESUME
                 self._backoff.reset()

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import Any, Literal, Protocol
 
+import anyio
 from loguru import logger
 
-from bridge.ids import AccountId, CommandId, LeaseEpoch, WhatsAppMessageId
+from bridge.accounts.ledger import SendLedger
+from bridge.accounts.plan import Plan
+from bridge.engine.host import Session
+from bridge.ids import AccountId, CommandId, LeaseEpoch, SpoolPosition, WhatsAppMessageId
 from bridge.supabase.patience import until_available
 from bridge.supabase.rpc import Finish, Settled
 
@@ -34,6 +38,49 @@ class SettlesCommands(Protocol):
         counts: bool = True,
     ) -> bool:
         """End one command, or put it back."""
+
+
+class Settling:
+    """What an earlier run left open, decided once a session.
+
+    Attributes:
+        done: set when nothing of it is open any more.
+    """
+
+    def __init__(self, rpc: SettlesCommands, ledger: SendLedger, plan: Plan) -> None:
+        self._rpc = rpc
+        self._ledger = ledger
+        self._plan = plan
+        self.done = anyio.Event()
+        self._position = SpoolPosition(0)
+        self._recorded_more = anyio.Event()
+
+    def recorded(self, position: SpoolPosition) -> None:
+        """Deliveries up to here are in the database."""
+        self._position = position
+        self._recorded_more.set()
+        self._recorded_more = anyio.Event()
+
+    async def run(self, session: Session) -> None:
+        """What an earlier run left open is decided when its spool has been read to the end."""
+        replayed = await session.replayed()
+        while self._position < replayed:
+            await self._recorded_more.wait()
+        for command in self._ledger.started():
+            await self._finish(command, "unknown")
+        for command in self._ledger.unstarted():
+            await self._finish(command, "pending")
+        if replayed:
+            await session.confirm(self._position)
+        if self._plan.settles:
+            plan = self._plan
+            await settle_commands(self._rpc, plan.account, plan.epoch, plan.known_epoch)
+        self.done.set()
+
+    async def _finish(self, command: CommandId, status: Literal["unknown", "pending"]) -> None:
+        name = self._ledger.name_of(command)
+        await finish_send(self._rpc, self._plan.account, self._plan.epoch, command, status, name)
+        self._ledger.take_back(command)
 
 
 async def settle_commands(

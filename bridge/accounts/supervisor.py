@@ -19,7 +19,7 @@ from bridge.accounts.account import Account
 from bridge.accounts.face import Face
 from bridge.accounts.ledger import SendLedger
 from bridge.accounts.lifecycle import Occurrence
-from bridge.accounts.session import Surroundings
+from bridge.accounts.surroundings import Surroundings
 from bridge.errors import BridgeError, LeaseLost
 from bridge.ids import AccountId, LeaseEpoch
 from bridge.states import AccountStatus

@@ -24,8 +24,8 @@ from bridge.accounts.history import HistoryImport
 from bridge.accounts.leases import LeaseKeeper
 from bridge.accounts.ledger import SendLedger
 from bridge.accounts.leftovers import Leftovers
-from bridge.accounts.session import Surroundings
 from bridge.accounts.supervisor import Supervisor
+from bridge.accounts.surroundings import Surroundings
 from bridge.accounts.typists import Typists
 from bridge.commands.claimer import Claimer
 from bridge.commands.executor import Executor

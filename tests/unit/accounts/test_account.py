@@ -18,8 +18,8 @@ from bridge.accounts.account import Account, NotConnected
 from bridge.accounts.connect_rate import ConnectRate
 from bridge.accounts.ledger import SendLedger
 from bridge.accounts.saver import PURPOSE
-from bridge.accounts.session import Surroundings
 from bridge.accounts.supervisor import Supervisor
+from bridge.accounts.surroundings import Surroundings
 from bridge.engine.checkpoint import CheckpointUnusable
 from bridge.engine.host import EngineDied, LocalState, PairByQr, UseLocal
 from bridge.engine.quarantine import EngineKeepsDying
@@ -406,7 +406,7 @@ async def test_a_phone_that_stays_away_is_warned_of_until_it_is_seen_again() -> 
 async def test_after_a_crash_that_lost_the_newest_state_sends_wait_a_moment_and_it_is_told(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("bridge.accounts.session.RECOVERY_S", 0.2)
+    monkeypatch.setattr("bridge.accounts.connection.RECOVERY_S", 0.2)
     world = World(linked=True, desired=Desired.RUNNING)
     world.rpc.is_behind = True
     async with world.running() as account:
@@ -516,8 +516,8 @@ async def test_a_session_that_the_last_host_took_back_when_it_woke_up_is_taken_o
 async def test_a_connection_that_whatsmeow_does_not_bring_back_is_made_anew(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("bridge.accounts.session.BLIP_S", 0.01)
-    monkeypatch.setattr("bridge.accounts.session.REDIALS_S", (0.01, 0.02))
+    monkeypatch.setattr("bridge.accounts.connection.BLIP_S", 0.01)
+    monkeypatch.setattr("bridge.accounts.connection.REDIALS_S", (0.01, 0.02))
     world = World(linked=True, desired=Desired.RUNNING)
     async with world.running():
         (await world.host.session(0)).signals.put(ME)
@@ -664,7 +664,7 @@ def _renamed(lease: Lease, account: AccountId) -> Lease:
 async def test_a_drop_that_is_over_when_it_is_read_is_not_told(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("bridge.accounts.session.BLIP_S", 0)
+    monkeypatch.setattr("bridge.accounts.connection.BLIP_S", 0)
     world = World(linked=True, desired=Desired.RUNNING)
     async with world.running():
         signals = (await world.host.session(0)).signals
@@ -677,7 +677,7 @@ async def test_a_drop_that_is_over_when_it_is_read_is_not_told(
 
 
 async def test_what_was_told_last_is_what_the_row_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bridge.accounts.session.BLIP_S", 0)
+    monkeypatch.setattr("bridge.accounts.connection.BLIP_S", 0)
     world = World(linked=True, desired=Desired.RUNNING)
     async with world.running():
         signals = (await world.host.session(0)).signals

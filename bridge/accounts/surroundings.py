@@ -1,0 +1,88 @@
+"""What all accounts of a host share, and what is asked of each part of it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import anyio
+
+from bridge.accounts.connect_rate import ConnectRate
+from bridge.accounts.ledger import SendLedger
+from bridge.engine.host import LocalState, PairByCode, PairByQr, Session, UseLocal
+from bridge.events import TypingShown
+from bridge.ids import AccountId, LeaseEpoch, SpoolPosition
+from bridge.supabase.rpc import BridgeRpc
+from bridge.vault import Vault
+
+
+class Hosts(Protocol):
+    """What is needed of the engine host."""
+
+    async def open(
+        self,
+        account: AccountId,
+        epoch: LeaseEpoch,
+        *,
+        vault: Vault,
+        image: bytes | UseLocal | None,
+        pairing: PairByQr | PairByCode | None = None,
+        history_days: int = 14,
+        strict: bool = False,
+    ) -> Session:
+        """Start a session."""
+
+    def local_state(self, account: AccountId) -> LocalState | None:
+        """What an earlier run left on this disk."""
+
+    async def local_is_intact(self, account: AccountId) -> bool:
+        """Whether that file can be used."""
+
+    def accounts_with_unrecorded_events(self) -> list[AccountId]:
+        """Whose spools are not empty."""
+
+    async def forget(self, account: AccountId) -> None:
+        """Delete a session file."""
+
+
+class Recorder(Protocol):
+    """Records what a session delivers, until it ends."""
+
+    async def __call__(
+        self,
+        session: Session,
+        ledger: SendLedger,
+        *,
+        before_sent: Callable[[], Awaitable[None]],
+        on_recorded: Callable[[SpoolPosition], None],
+    ) -> None:
+        """Return when the session delivers no more."""
+
+
+class HistoryRecorder(Protocol):
+    """Records the histories of a session, until it ends."""
+
+    async def __call__(self, session: Session, linked: anyio.Event | None) -> None:
+        """Return when there are no more; `linked` is set when a phone is linked anew."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What all accounts share.
+
+    Attributes:
+        ring: something may be claimable now.
+        connect_rate: bounds how many connect at a time.
+        record_history: None = histories stay where they are.
+        typing: somebody types; must not wait.
+    """
+
+    rpc: BridgeRpc
+    host: Hosts
+    vault: Vault
+    record: Recorder
+    ring: Callable[[], None]
+    record_history: HistoryRecorder | None = None
+    connect_rate: ConnectRate | None = None
+    typing: Callable[[AccountId, LeaseEpoch, TypingShown], None] = lambda *_: None
