@@ -16,6 +16,8 @@ import hashlib
 import hmac
 import re
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,21 +106,18 @@ class Source:
     sha256: bytes | None
 
 
-def download(order: DownloadMedia, *, client: httpx.Client | None = None) -> dict[str, Any]:
-    """Write the decrypted file; answers its `size_bytes` and `sha256`. Blocks.
+@contextmanager
+def whole_or_nothing(target: Path, client: httpx.Client | None) -> Iterator[httpx.Client]:
+    """Where a file is written with what is given; if that fails, nothing is left of it.
 
-    When it fails, nothing is left at the path.
-
-    :raises CommandError: `media_expired`, `media_broken`, `media_too_large`, or retryable.
+    :raises CommandError: what was raised inside, and retryable if the network or the disk failed.
     """
-    source = source_of(order.kind, order.message)
-    target = Path(order.path)
     written = False
     try:
         with client or httpx.Client(
             timeout=httpx.Timeout(IDLE_TIMEOUT_S, connect=CONNECT_TIMEOUT_S)
         ) as http:
-            answer = _transfer(http, source, target, order.max_bytes)
+            yield http
         written = True
     except httpx.HTTPError as error:
         raise MediaHostUnavailable from error
@@ -131,7 +130,19 @@ def download(order: DownloadMedia, *, client: httpx.Client | None = None) -> dic
     finally:
         if not written:
             target.unlink(missing_ok=True)
-    return answer
+
+
+def download(order: DownloadMedia, *, client: httpx.Client | None = None) -> dict[str, Any]:
+    """Write the decrypted file; answers its `size_bytes` and `sha256`. Blocks.
+
+    When it fails, nothing is left at the path.
+
+    :raises CommandError: `media_expired`, `media_broken`, `media_too_large`, or retryable.
+    """
+    source = source_of(order.kind, order.message)
+    target = Path(order.path)
+    with whole_or_nothing(target, client) as http:
+        return _transfer(http, source, target, order.max_bytes)
 
 
 def source_of(kind: MediaKind, message: bytes) -> Source:

@@ -16,10 +16,9 @@ import httpx
 
 from bridge.engine.downloads import (
     CHUNK_BYTES,
-    CONNECT_TIMEOUT_S,
-    IDLE_TIMEOUT_S,
     MediaHostUnavailable,
     MediaOverLimit,
+    whole_or_nothing,
 )
 from bridge.errors import CommandError
 from bridge.orders import FetchPicture
@@ -63,25 +62,9 @@ def download(
     host = parts.hostname or ""
     if parts.scheme != "https" or not (host == HOST or host.endswith(f".{HOST}")):
         raise PictureElsewhere
-    target, written = Path(path), False
-    try:
-        with client or httpx.Client(
-            timeout=httpx.Timeout(IDLE_TIMEOUT_S, connect=CONNECT_TIMEOUT_S)
-        ) as http:
-            answer = _transfer(http, url, target, max_bytes)
-        written = True
-    except httpx.HTTPError as error:
-        raise MediaHostUnavailable from error
-    except OSError as error:
-        raise CommandError(
-            "The bridge has no space left for the file; try again.",
-            code="media_no_space",
-            retryable=True,
-        ) from error
-    finally:
-        if not written:
-            target.unlink(missing_ok=True)
-    return answer
+    target = Path(path)
+    with whole_or_nothing(target, client) as http:
+        return _transfer(http, url, target, max_bytes)
 
 
 def _transfer(http: httpx.Client, url: str, target: Path, max_bytes: int) -> dict[str, Any]:

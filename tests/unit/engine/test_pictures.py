@@ -77,6 +77,15 @@ def test_what_fails_leaves_nothing(
     assert not file.exists()
 
 
+def test_a_disk_that_takes_nothing_is_asked_again_later(tmp_path: Path) -> None:
+    nowhere = tmp_path / "not there" / "picture"
+    with pytest.raises(CommandError) as fault:
+        pictures.download(
+            URL, str(nowhere), 10_000, client=client(httpx.Response(200, content=JPEG))
+        )
+    assert (fault.value.code, fault.value.retryable) == ("media_no_space", True)
+
+
 @pytest.mark.parametrize("there", [{"state": "none"}, {"state": "hidden"}])
 def test_where_there_is_none_nothing_is_fetched(there: dict[str, str]) -> None:
     order = FetchPicture(of=Jid("1@lid"), path="/nowhere/at/all", max_bytes=1)
