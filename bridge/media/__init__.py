@@ -12,6 +12,7 @@ loaded into this process:
     fetch       a `media_url` becomes a file on disk
     probe       what a file is: type, size in pixels, duration, thumbnail
     voice       any audio becomes a voice note
+    attempts    what follows when a file or picture of WhatsApp's could not be fetched
     workshop    the child processes that `probe` and `voice` work in
     jobs        what goes to those processes and comes back
     child/      what runs in them: the only importer of Pillow, PyAV and libmagic

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import random
 import uuid
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 from typing import Literal, Protocol
@@ -18,9 +19,10 @@ import anyio
 import msgspec
 from loguru import logger
 
-from bridge.errors import BridgeError, CommandError, LeaseLost, SupabaseUnavailable
+from bridge.errors import BridgeError, CommandError, LeaseLost
 from bridge.ids import AccountId, CommandId, LeaseEpoch
-from bridge.media.incoming import FIND_ACCOUNT_S, WAITING_CODES, Accounts, Asked, Bucket
+from bridge.media.attempts import Accounts, Asked, Retries, account_here, attempted, on_its_own
+from bridge.media.incoming import Bucket
 from bridge.media.limits import MIB, MediaKind
 from bridge.media.mime import extension_of
 from bridge.media.probe import probe
@@ -34,7 +36,9 @@ PACE_S = 3.0
 SLOTS = 4
 MAX_BYTES = 4 * MIB
 MAX_ATTEMPTS = 4
-WAITING_RETRY_S, FIRST_RETRY_S, MOST_RETRY_S = 30.0, 60.0, 3600.0
+RETRIES = Retries(
+    most_attempts=MAX_ATTEMPTS, waiting_s=30.0, first_s=60.0, growth=4.0, most_s=3600.0
+)
 
 
 class PictureRefused(CommandError):
@@ -129,45 +133,25 @@ class Avatars:
 
     async def _take(self, claimed: ClaimedPicture) -> None:
         async with self._slots:
-            with logger.contextualize(account=claimed.account_id, picture=claimed.id):
-                try:
-                    await self._barrier(claimed)
-                except LeaseLost:
-                    logger.info("A picture was left: the account is not ours any more")
-                except BridgeError as fault:
-                    logger.error("A picture could not be finished", code=fault.code)
-
-    async def _barrier(self, claimed: ClaimedPicture) -> None:
-        try:
-            await self._fetch(claimed)
-        except LeaseLost:
-            raise
-        except BridgeError as fault:
-            await self._put_back(claimed, fault)
-        except Exception as error:  # noqa: BLE001 - the barrier of one picture
-            logger.opt(exception=error).error("Fetching a picture crashed; the others go on")
-            await self._put_back(
-                claimed, CommandError("The bridge met an internal fault.", retryable=True)
-            )
+            with (
+                logger.contextualize(account=claimed.account_id, picture=claimed.id),
+                on_its_own(),
+            ):
+                await attempted(partial(self._fetch, claimed), partial(self._put_back, claimed))
 
     async def _fetch(self, claimed: ClaimedPicture) -> str:
-        account = await self._accounts.find(
-            claimed.account_id, claimed.lease_epoch, within_s=FIND_ACCOUNT_S
-        )
-        if account is None:
-            raise CommandError(
-                "This host does not run the account.", code="account_gone", retryable=True
-            )
+        account = await account_here(self._accounts, claimed.account_id, claimed.lease_epoch)
+        finish = partial(self._rpc.finish_picture, claimed)
         file = self._folder / f"picture-{uuid.uuid4().hex}"
         try:
             answer = await self._ask(account, claimed, file)
             if answer.state != "fetched":
-                await self._finish(claimed, answer.state)
+                await self._finish(partial(finish, answer.state))
                 return answer.state
             path = await self._stored(claimed, answer.sha256, file)
         finally:
             file.unlink(missing_ok=True)
-        await self._finish(claimed, "stored", path=path, picture_id=answer.id)
+        await self._finish(partial(finish, "stored", path=path, picture_id=answer.id))
         return "stored"
 
     async def _ask(self, account: Asked, claimed: ClaimedPicture, file: Path) -> _Answer:
@@ -186,38 +170,17 @@ class Avatars:
         return path
 
     async def _put_back(self, claimed: ClaimedPicture, fault: BridgeError) -> None:
-        waits = fault.code in WAITING_CODES or isinstance(fault, SupabaseUnavailable)
-        again = waits or not isinstance(fault, CommandError) or fault.retryable
-        if not again or (not waits and claimed.attempts >= MAX_ATTEMPTS):
+        finish = partial(self._rpc.finish_picture, claimed)
+        again = RETRIES.after(fault, claimed.attempts)
+        if again is None:
             logger.info("A picture could not be fetched", code=fault.code)
-            await self._finish(claimed, "failed")
+            await self._finish(partial(finish, "failed"))
             return
-        retry_in_s = WAITING_RETRY_S if waits else _retry_in_s(claimed.attempts)
         logger.info("A picture is fetched later", code=fault.code)
-        await self._finish(claimed, "pending", retry_in_s=retry_in_s, counts=not waits)
+        await self._finish(partial(finish, "pending", retry_in_s=again.in_s, counts=again.counts))
 
-    async def _finish(
-        self,
-        claimed: ClaimedPicture,
-        state: PictureEnd,
-        *,
-        path: str | None = None,
-        picture_id: str | None = None,
-        retry_in_s: float | None = None,
-        counts: bool = True,
-    ) -> None:
-        await until_available(
-            partial(
-                self._rpc.finish_picture,
-                claimed,
-                state,
-                path=path,
-                picture_id=picture_id,
-                retry_in_s=retry_in_s,
-                counts=counts,
-            ),
-            what="finish a picture",
-        )
+    async def _finish(self, end: Callable[[], Awaitable[bool]]) -> None:
+        await until_available(end, what="finish a picture")
 
 
 class _Answer(msgspec.Struct, frozen=True):
@@ -226,9 +189,3 @@ class _Answer(msgspec.Struct, frozen=True):
     state: Literal["fetched", "unchanged", "none", "hidden"]
     id: str | None = None
     sha256: str = ""
-
-
-def _retry_in_s(attempts: int) -> float:
-    """Pause before the next attempt: growing, and never the same for all."""
-    bound = min(MOST_RETRY_S, FIRST_RETRY_S * 4.0 ** max(0, attempts - 1))
-    return random.uniform(bound / 2, bound)  # noqa: S311 - no secret

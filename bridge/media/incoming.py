@@ -9,7 +9,6 @@ and no message ever waits for its file.
 from __future__ import annotations
 
 import base64
-import random
 import uuid
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -20,14 +19,15 @@ import anyio
 import msgspec
 from loguru import logger
 
-from bridge.errors import BridgeError, CommandError, LeaseLost, SupabaseUnavailable
+from bridge.errors import BridgeError
 from bridge.ids import AccountId, LeaseEpoch
+from bridge.media.attempts import Accounts, Retries, account_here, attempted, on_its_own
 from bridge.media.limits import MediaKind, MediaLimits, MediaTooLarge
 from bridge.media.mime import bare_type
 from bridge.media.names import StoragePath, display_name
 from bridge.media.probe import Probe, probe
 from bridge.media.workshop import Workshop
-from bridge.orders import DownloadMedia, Request
+from bridge.orders import DownloadMedia
 from bridge.supabase.patience import Backoff, until_available
 from bridge.supabase.rpc import ClaimedAttachment, FileEnd
 from bridge.supabase.storage import StorageUnavailable
@@ -36,13 +36,15 @@ from bridge.vault import Vault, open_json
 PURPOSE = "media"
 SLOTS = 4
 POLL_INTERVAL_S = 5.0
-FIND_ACCOUNT_S = 5.0
 MAX_ATTEMPTS = 8
-FIRST_RETRY_S, MOST_RETRY_S = 3.0, 900.0
-# While an account connects its files wait; that costs them no attempt.
-CONNECTING_RETRY_S = 2.0
+RETRIES = Retries(
+    most_attempts=MAX_ATTEMPTS,
+    waiting_s=2.0,  # mostly an account that connects
+    first_s=3.0,
+    growth=2.0,
+    most_s=900.0,
+)
 STORAGE_FIRST_S, STORAGE_MOST_S = 1.0, 60.0
-WAITING_CODES = frozenset({"not_connected", "account_gone", "session_over", "storage_unavailable"})
 
 
 def sealer(vault: Vault) -> Callable[[AccountId, dict[str, Any]], dict[str, Any]]:
@@ -53,22 +55,6 @@ def sealer(vault: Vault) -> Callable[[AccountId, dict[str, Any]], dict[str, Any]
         return vault.seal(plain, purpose=PURPOSE, account=account, generation=0).to_json()
 
     return seal
-
-
-class Asked(Protocol):
-    """Who fetches."""
-
-    async def ask(self, order: Request) -> Any:
-        """Have something done at WhatsApp."""
-
-
-class Accounts(Protocol):
-    """Who runs here."""
-
-    async def find(
-        self, account_id: AccountId, epoch: LeaseEpoch, *, within_s: float
-    ) -> Asked | None:
-        """The account under that lease."""
 
 
 class IncomingRpc(Protocol):
@@ -165,28 +151,17 @@ class Downloads:
     async def _take(self, attachment: ClaimedAttachment) -> None:
         with logger.contextualize(account=attachment.account_id, attachment=attachment.id):
             try:
-                await self._barrier(attachment)
-            except LeaseLost:
-                logger.info("A file was left: the account is not ours any more")
-            except BridgeError as fault:
-                logger.error("A file could not be finished", code=fault.code)
+                with on_its_own():
+                    await self._attempt(attachment)
             finally:
                 self._known.discard(attachment.id)
                 self.ring()
 
-    async def _barrier(self, attachment: ClaimedAttachment) -> None:
-        try:
-            facts = await self._fetched(attachment)
-        except LeaseLost:
-            raise
-        except BridgeError as fault:
-            await self._put_back(attachment, fault)
-        except Exception as error:  # noqa: BLE001 - the barrier of one file
-            logger.opt(exception=error).error("Fetching a file crashed; the others go on")
-            await self._put_back(
-                attachment, CommandError("The bridge met an internal fault.", retryable=True)
-            )
-        else:
+    async def _attempt(self, attachment: ClaimedAttachment) -> None:
+        facts = await attempted(
+            partial(self._fetched, attachment), partial(self._put_back, attachment)
+        )
+        if facts is not None:
             self._storage_rest.reset()
             await self._finish(attachment, "stored", facts=facts)
 
@@ -203,13 +178,7 @@ class Downloads:
             account=attachment.account_id,
             generation=0,
         )
-        account = await self._accounts.find(
-            attachment.account_id, attachment.lease_epoch, within_s=FIND_ACCOUNT_S
-        )
-        if account is None:
-            raise CommandError(
-                "This host does not run the account.", code="account_gone", retryable=True
-            )
+        account = await account_here(self._accounts, attachment.account_id, attachment.lease_epoch)
         file = self._folder / f"incoming-{uuid.uuid4().hex}"
         try:
             answer = msgspec.convert(
@@ -260,17 +229,18 @@ class Downloads:
         if fault.code == "media_expired":
             await self._finish(attachment, "expired", error=fault.sentence)
             return
-        waits = fault.code in WAITING_CODES or isinstance(fault, SupabaseUnavailable)
-        # A key that is missing may be put back; anything else of the account passes, too.
-        again = waits or not isinstance(fault, CommandError) or fault.retryable
-        if not again or (not waits and attachment.attempts >= MAX_ATTEMPTS):
+        again = RETRIES.after(fault, attachment.attempts)
+        if again is None:
             logger.info("A file could not be fetched", code=fault.code)
             await self._finish(attachment, "failed", error=fault.sentence)
             return
-        retry_in_s = CONNECTING_RETRY_S if waits else _retry_in_s(attachment.attempts)
         logger.info("A file is fetched later", code=fault.code)
         await self._finish(
-            attachment, "pending", error=fault.sentence, retry_in_s=retry_in_s, counts=not waits
+            attachment,
+            "pending",
+            error=fault.sentence,
+            retry_in_s=again.in_s,
+            counts=again.counts,
         )
 
     async def _finish(
@@ -330,9 +300,3 @@ def seen_facts(seen: Probe) -> dict[str, Any]:
         "duration_s": round(seen.duration_s, 3) if seen.duration_s is not None else None,
         "thumbnail": base64.b64encode(thumbnail).decode() if thumbnail else None,
     }
-
-
-def _retry_in_s(attempts: int) -> float:
-    """Pause before the next attempt: growing, and never the same for all."""
-    bound = min(MOST_RETRY_S, FIRST_RETRY_S * 2.0 ** max(0, attempts - 1))
-    return random.uniform(bound / 2, bound)  # noqa: S311 - no secret

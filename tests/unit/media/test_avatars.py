@@ -123,7 +123,7 @@ async def test_a_picture_is_stored_under_its_content(tmp_path: Path) -> None:
 async def test_answers_without_a_file_are_kept(tmp_path: Path, answer: str) -> None:
     world = World(state=answer)
     state, more = await ended(world, tmp_path, claimed())
-    assert (state, more["path"], world.stored) == (answer, None, {})
+    assert (state, more, world.stored) == (answer, {}, {})
 
 
 async def test_what_is_no_picture_is_not_stored(tmp_path: Path) -> None:
