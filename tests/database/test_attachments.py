@@ -156,7 +156,6 @@ def test_what_is_put_back_waits_and_counts_unless_it_was_not_begun(
     assert claim(bridge)[0]["attempts"] == 2
 
 
-@pytest.mark.parametrize("status", ["failed", "expired"])
 def test_what_was_put_back_is_not_finished_before_it_is_claimed_again(
     world: World, bridge: Bridge, account: uuid.UUID
 ) -> None:
@@ -170,6 +169,7 @@ def test_what_was_put_back_is_not_finished_before_it_is_claimed_again(
     }
 
 
+@pytest.mark.parametrize("status", ["failed", "expired"])
 def test_what_is_given_up_keeps_its_key_and_is_not_claimed(
     world: World, bridge: Bridge, account: uuid.UUID, status: str
 ) -> None:
