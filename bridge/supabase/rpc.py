@@ -68,6 +68,7 @@ class Lease(Row, frozen=True):
         previous_owner: set when it was claimed just now, from whom.
         wanted_elsewhere: another host has fewer accounts and asked for this one.
         phone_silent_s: since when the phone itself showed no sign of life; None = never noted.
+        renewed: False if it holds only as long as it did before.
     """
 
     account_id: AccountId
@@ -81,6 +82,7 @@ class Lease(Row, frozen=True):
     previous_owner: str | None = None
     wanted_elsewhere: bool = False
     phone_silent_s: float | None = None
+    renewed: bool = True
 
 
 class LeaseEpochRow(Row, frozen=True):
