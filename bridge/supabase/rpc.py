@@ -112,7 +112,7 @@ class ClaimedCommand(Row, frozen=True):
     Attributes:
         attempts: how often it was tried, this time included.
         claims: how often it was taken, this time included.
-        waited: it was not to be begun at once when it was inserted, or was put off since.
+        age_s: since it was inserted.
     """
 
     id: CommandId
@@ -126,7 +126,7 @@ class ClaimedCommand(Row, frozen=True):
     chat_jid: Jid | None = None
     message_id: str | None = None
     expires_at: datetime | None = None
-    waited: bool = False
+    age_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
