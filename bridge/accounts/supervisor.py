@@ -90,7 +90,7 @@ class Supervisor:
             await self._give_back()
 
     def apply(self, leases: list[Lease], until: float) -> None:
-        """These are all the accounts that are ours, until then (monotonic seconds)."""
+        """These are all the accounts that are ours; renewed ones until then (monotonic seconds)."""
         if self._tasks is None:
             return
         # a lease that is being given back may still be in an answer
@@ -108,10 +108,12 @@ class Supervisor:
         for account_id, lease in wanted.items():
             kept_now = self._kept.get(account_id)
             if kept_now is not None and kept_now.lease.lease_epoch == lease.lease_epoch:
-                kept_now.lease, kept_now.until = lease, until
+                kept_now.lease = lease
+                if lease.renewed:
+                    kept_now.until = until
                 kept_now.refreshed.set()
                 if kept_now.account is not None:
-                    kept_now.account.renewed(lease, until)
+                    kept_now.account.renewed(lease, kept_now.until)
                 if lease.wanted_elsewhere and not self._stopping:
                     self._let_go(kept_now)
                 continue

@@ -39,7 +39,7 @@ class Claimer:
     Args:
         execute: does one command to its end; raises nothing.
         slots: how many commands are worked on at once.
-        missed: told when the timer found commands that nothing had rung for.
+        found: told how long ago each claimed command was inserted: something should have rung then.
     """
 
     def __init__(
@@ -49,13 +49,13 @@ class Claimer:
         *,
         slots: int,
         poll_interval_s: float,
-        missed: Callable[[], None] = lambda: None,
+        found: Callable[[float], None] = lambda _age_s: None,
     ) -> None:
         self._rpc = rpc
         self._execute = execute
         self._free = slots
         self._poll_interval_s = poll_interval_s
-        self._missed = missed
+        self._found = found
         self._woken = anyio.Event()
         self._stopped = False
         self._known: set[CommandId] = set()
@@ -73,7 +73,6 @@ class Claimer:
     async def run(self) -> None:
         """Until `stop`. Supabase being away is waited out."""
         backoff = Backoff(self._poll_interval_s, MOST_RETRY_S, least_s=0.2)
-        rung = True
         async with anyio.create_task_group() as commands:
             while not self._stopped:
                 self._woken = anyio.Event()
@@ -89,18 +88,15 @@ class Claimer:
                         logger.warning("Commands could not be claimed", reason=fault.sentence)
                 else:
                     backoff.reset()
-                if not rung and not all(command.waited for command in claimed):
-                    self._missed()
                 for command in claimed:
+                    self._found(command.age_s)
                     self._free -= 1
                     self._known.add(command.id)
                     commands.start_soon(self._one, command, name=f"command {command.id}")
                 if limit and len(claimed) >= limit:
                     continue  # there may be more
-                rung = False
                 with anyio.move_on_after(pause_s):
                     await self._woken.wait()
-                    rung = True
 
     async def _claim(self, limit: int) -> list[ClaimedCommand]:
         if self._unsure:

@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bridge.engine.spool import confirmed_position, heads, segment_paths
+from bridge.engine.segments import confirmed_position, heads, segment_paths
 
 MOST_SIGHTINGS = 512
 

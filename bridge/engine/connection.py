@@ -1,4 +1,7 @@
-"""The life of one session: start, pair, connect, send, end. Runs in engine processes.
+"""The life of one session: start, pair, connect, end. Runs in engine processes.
+
+What WhatsApp tells meanwhile goes through `reception`, messages leave by `dispatch`, everything
+else is asked in `asking`.
 
 neonize tells little about itself, so signs are read (see `gate` for why they matter):
 
@@ -6,7 +9,7 @@ neonize tells little about itself, so signs are read (see `gate` for why they ma
 * the login callback comes just before it reads them again, event 0 (the device) after that.
 
 It lacks deadlines: a pairing that nobody finishes never ends, a first connection to a server that
-is away is given up without a word to Python. `tick` and `_returned` make signals of both.
+is away is given up without a word to Python. `tick` and `_run` make signals of both.
 """
 
 from __future__ import annotations
@@ -17,52 +20,31 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-import msgspec
-
-from bridge.engine import downloads, endings, news, outcome, pictures, translate, upstream
+from bridge.engine import endings, outcome, translate
+from bridge.engine.asking import Asker, Standing
 from bridge.engine.barrier import Barrier
+from bridge.engine.dispatch import Dispatch
 from bridge.engine.gate import Gate, Hold
-from bridge.engine.history import Announced
 from bridge.engine.outcome import Refusal
 from bridge.engine.plan import Leaks, Outlets, Plan
+from bridge.engine.reception import Reception
 from bridge.engine.sender import Job, Sender
-from bridge.engine.spelling import other_numbers, person_found
 from bridge.engine.turns import Turns
-from bridge.engine.whatsapp import compose
-from bridge.engine.whatsapp.client import Client, Kind, RequestFailed
+from bridge.engine.whatsapp.client import Client, Kind
 from bridge.errors import CommandError
 from bridge.events import (
     Connected,
     Disconnected,
     EventNotUnderstood,
-    MessageReceived,
     PairingCodeShown,
     PairingFailed,
     Person,
-    PersonSeen,
-    PhoneSeen,
     QrShown,
-    SendSucceeded,
     SessionEnded,
     Signal,
-    SpooledEvent,
 )
-from bridge.ids import GROUP_SERVER, PHONE_SERVER, CommandId, Jid, is_group, server_of
-from bridge.orders import (
-    AskGroup,
-    AskPerson,
-    CheckNumbers,
-    DownloadMedia,
-    FetchPicture,
-    Logout,
-    MarkRead,
-    Outgoing,
-    RejectCall,
-    Request,
-    ShowTyping,
-    Uploaded,
-    UploadMedia,
-)
+from bridge.ids import CommandId, Jid
+from bridge.orders import Logout, Outgoing, Request
 
 # whatsmeow qrchan.go: the first of six codes lives a minute, the others 20 s
 FIRST_QR_S, NEXT_QR_S = 60.0, 20.0
@@ -72,29 +54,8 @@ STOP_TIMEOUT_S = 2.0
 # A message that is cut off from its answer may have been sent or not: worth a short wait.
 ANSWER_TIMEOUT_S = 2.0
 
-# The parent writes it far more seldom.
-PHONE_EVERY_S = 2.0
-
 _DIALS = b"Dialing wss://"
 _LOCKED = b"database is locked"
-
-# whatsmeow errors.go: the media host's 403, 404 and 410
-_GONE = ("status code 403", "status code 404", "status code 410")
-
-_MAY_BE_THE_PHONE = {Kind.MESSAGE, Kind.RECEIPT}
-
-_TRANSLATIONS: dict[Kind, Callable[[Any, Person], SpooledEvent | None]] = {
-    Kind.MESSAGE: translate.message,
-    Kind.UNDECRYPTABLE: translate.undecryptable,
-    Kind.RECEIPT: translate.receipt,
-    Kind.GROUP_CHANGED: news.group_changed,
-    Kind.JOINED_GROUP: news.group_joined,
-    Kind.PICTURE_CHANGED: news.picture_changed,
-    Kind.CALL_OFFERED: news.call_offered,
-    Kind.CALL_NOTICED: news.call_noticed,
-    Kind.CALL_ACCEPTED: news.call_accepted,
-    Kind.CALL_ENDED: news.call_ended,
-}
 
 
 class Connection:
@@ -109,22 +70,19 @@ class Connection:
         self._lock = threading.Condition()
         self._own: Person | None = None
         self._push_name: str | None = None
-        self._online = False
-        self._registered = False  # neonize's maps hold this client
-        self._stopping = False
-        self._ended = False
+        self._standing = Standing()
         self._hold: Hold | None = None
         self._busy = 0
         self._last_news = time.monotonic()
         self._deadline: float | None = None
         self._qr_count = 0
-        self._phone_again_at = 0.0
-        self._told_lids: set[Jid] = set()
         self._turns = Turns()
         self._barrier: Barrier | None = None
         self._not_strict: Callable[[], None] = lambda: None
-        self._door: upstream.Door | None = None
-        self._sender = Sender(self._send, self._hindrance, outlets.spool, self._holds)
+        self._asker = Asker(self._client, gate, self._standing)
+        self._reception = Reception(outlets, self._asker)
+        self._dispatch = Dispatch(self._client, self._asker, self._turns, outlets.spool)
+        self._sender = Sender(self._dispatch.send, self._hindrance, outlets.spool, self._holds)
         self._runner = threading.Thread(target=self._run, name="neonize", daemon=True)
         self._shutting = False
         self._shut = threading.Event()
@@ -135,6 +93,7 @@ class Connection:
         """Strict mode; before `start`. ``refused``: told if it turns out to be impossible."""
         self._barrier = barrier
         self._not_strict = refused
+        self._dispatch.hold_with(barrier)
         barrier.start()
 
     def _holds(self) -> bool:
@@ -163,19 +122,21 @@ class Connection:
         try:
             with self._lock:
                 self._hold = hold
-                if self._stopping:
+                if self._standing.stopping:
                     return
             error = self._client.run(self._plan.device_name)
         finally:
             hold.release()
-        if not self._stopping:
-            self._end(endings.of_return(error, opened=self._registered, known=bool(self._own)))
+        if not self._standing.stopping:
+            self._end(
+                endings.of_return(error, opened=self._standing.registered, known=bool(self._own))
+            )
 
     def _maps_written(self) -> None:
         with self._lock:
-            if self._registered:
+            if self._standing.registered:
                 return
-            self._registered = True
+            self._standing.registered = True
         self._client.show_ticks()  # we are still alone in the gate
         if self._hold is not None:
             self._hold.share()
@@ -186,13 +147,13 @@ class Connection:
         """Look for signs; the text is dropped."""
         if _DIALS in entry:
             self._out.before_dial()  # said by whatsmeow's goroutine just before it dials
-        if not self._registered:
+        if not self._standing.registered:
             if _DIALS in entry:
                 self._maps_written()
             return
         if (message_id := self._turns.look(entry)) is not None:
             self._sender.name(message_id)
-        self._door = upstream.door_in(entry) or self._door
+        self._asker.look(entry)
         if self._barrier is not None:
             self._barrier.look(entry)
         if _LOCKED in entry:
@@ -215,7 +176,7 @@ class Connection:
 
     def _ask_for_code(self) -> None:
         with suppress(CommandError):
-            with self._entering():
+            with self._asker.entering():
                 code = self._client.pairing_code(self._plan.phone)
             if code is None:
                 self._end(PairingFailed(code="pair_error"))
@@ -230,7 +191,7 @@ class Connection:
             hold = self._gate.shared()  # for the late reads; event 0 releases it
             with self._lock:
                 self._hold = hold
-                if not self._stopping:
+                if not self._standing.stopping:
                     return True
             hold.release()
             return False
@@ -286,50 +247,15 @@ class Connection:
             return
         own = self._own
         assert own is not None
-        self._note_phone(kind, proto)
-        if kind is Kind.MESSAGE and self._announces_history(proto):
+        if self._reception.take(kind, proto, own):
             return
-        if kind in _TRANSLATIONS:
-            self._take_lasting(_TRANSLATIONS[kind](proto, own), proto)
-        elif kind is Kind.TYPING:
-            if (shown := translate.typing(proto)) is not None:
-                self._out.signal(shown)
-        elif kind is Kind.CONNECTED:
+        if kind is Kind.CONNECTED:
             self._connected(own)
         elif kind is Kind.DISCONNECTED:
-            self._online = False
+            self._standing.online = False
             self._out.signal(Disconnected())
         else:
             self._end(endings.of_event(kind.name, proto))
-
-    def _note_phone(self, kind: Kind, proto: Any) -> None:
-        now = time.monotonic()
-        if (
-            kind in _MAY_BE_THE_PHONE
-            and now >= self._phone_again_at
-            and translate.is_of_the_phone(proto)
-        ):
-            self._phone_again_at = now + PHONE_EVERY_S
-            self._out.signal(PhoneSeen())
-
-    def _take_lasting(self, event: SpooledEvent | None, proto: Any) -> None:
-        if isinstance(event, MessageReceived) and proto.Message.HasField("pollUpdateMessage"):
-            event = self._with_vote(event, proto)
-        if event is not None:
-            self._out.spool(event)
-
-    def _announces_history(self, proto: Any) -> bool:
-        histories = self._out.histories
-        if histories is None or (announced := translate.announced_history(proto)) is None:
-            return False
-        histories.announce(announced)
-        return True
-
-    def _with_vote(self, event: MessageReceived, proto: Any) -> MessageReceived:
-        """Votes are encrypted once more, with a secret of the poll that the session keeps."""
-        with suppress(CommandError), self._entering():
-            return msgspec.structs.replace(event, poll_vote=self._client.poll_vote(proto))
-        return event
 
     def _connected(self, own: Person) -> None:
         assert own.phone_jid is not None
@@ -337,52 +263,12 @@ class Connection:
         if self._barrier is not None and self._barrier.holds and not self._barrier.sees:
             self._barrier.refuse()
             self._not_strict()
-        self._online = True
+        self._standing.online = True
         self._out.signal(Connected(phone_jid=own.phone_jid, lid=own.lid, push_name=self._push_name))
         if self._out.histories is not None:
-            self._out.histories.fetch(self._download_history, own)
-
-    def _download_history(self, announced: Announced) -> bytes | None:
-        """Blocks; None if WhatsApp does not have it any more.
-
-        :raises CommandError: if it cannot be had now.
-        """
-        if not self._online or self._ended:
-            raise outcome.NOT_CONNECTED.error()
-        try:
-            with self._entering():
-                return self._client.download_history(announced)
-        except RequestFailed as error:
-            if any(sign in str(error) for sign in _GONE):
-                return None
-            raise outcome.error_of_request(str(error)) from None
+            self._out.histories.fetch(self._asker.download_history, own)
 
     # ------------------------------------------------------------------------------- requests
-
-    @contextmanager
-    def _entering(self) -> Iterator[None]:
-        """Around every call of the library.
-
-        :raises CommandError: `session_over`, if the client is not in neonize's maps (any more).
-        """
-        with self._gate.entering():
-            if self._stopping or not self._registered:
-                raise outcome.SESSION_OVER.error()
-            yield
-
-    @contextmanager
-    def _asking(self) -> Iterator[None]:
-        """The same for requests of the parent, which need a connection.
-
-        :raises CommandError: if there is none, or the request fails.
-        """
-        if not self._online or self._ended:
-            raise outcome.NOT_CONNECTED.error()
-        try:
-            with self._entering():
-                yield
-        except RequestFailed as error:
-            raise outcome.error_of_request(str(error)) from None
 
     def enqueue(self, command_id: CommandId, to: Jid, order: Outgoing) -> None:
         """Send after what is queued already; the outcome is spooled.
@@ -392,106 +278,27 @@ class Connection:
         self._sender.put(Job(command_id, to, order))
 
     def _hindrance(self) -> Refusal | None:
-        return None if self._online else outcome.NOT_CONNECTED
-
-    def _send(self, job: Job) -> SpooledEvent:
-        to = self._spelt_right(job.to)
-        message = compose.message_of(job.order, to)
-        self._turns.begin_send()
-        if self._barrier is not None:
-            self._barrier.begin_send(job.command_id)
-        try:
-            with self._entering():
-                sent = self._client.send(to, message)
-        except CommandError:
-            return outcome.SESSION_OVER.of(job.command_id)
-        except RequestFailed as error:
-            refusal = outcome.refusal_of(str(error), in_group=is_group(job.to))
-            if refusal.outcome_unknown and self._barrier and not self._barrier.may_have_left:
-                refusal = outcome.NOT_CONNECTED
-            return refusal.of(job.command_id)
-        finally:
-            self._turns.end_send()
-            if self._barrier is not None:
-                self._barrier.end_send()
-        self._tell_lid_of(to)
-        return SendSucceeded(command_id=job.command_id, id=sent.id, sent_at=sent.sent_at)
-
-    def _spelt_right(self, to: Jid) -> Jid:
-        """Under which of the Brazilian spellings WhatsApp has somebody new."""
-        both, found = other_numbers(to), None
-        if both and self._lid_of(to) is None:
-            with suppress(CommandError, RequestFailed), self._entering():
-                found = person_found(self._client.do(CheckNumbers(numbers=both)))
-        if found is None or found.phone_jid in (None, to):
-            return to  # as it was given; sending says what is wrong
-        self._out.spool(PersonSeen(person=found))
-        return found.phone_jid
-
-    def _tell_lid_of(self, to: Jid) -> None:
-        """WhatsApp answers from the LID: say whose it is, or receipts would find nobody."""
-        lid = self._lid_of(to)
-        if lid is not None and lid not in self._told_lids:
-            self._told_lids.add(lid)
-            self._out.spool(PersonSeen(person=Person(phone_jid=to, lid=lid)))
-
-    def _lid_of(self, address: Jid) -> Jid | None:
-        if server_of(address) == PHONE_SERVER:
-            with suppress(CommandError), self._entering():
-                return self._client.lid_of(address)
-        return None
+        return None if self._standing.online else outcome.NOT_CONNECTED
 
     def do(self, order: Request) -> Any:
         """Blocks; gives what the order says it answers.
 
         :raises CommandError: if it cannot be done (now).
         """
-        match order:
-            case MarkRead() | ShowTyping():
-                # WhatsApp keeps direct chats under the LID now
-                order = msgspec.structs.replace(order, chat=self._lid_of(order.chat) or order.chat)
-            case RejectCall():
-                # calls come from the LID
-                caller = self._lid_of(order.caller) or order.caller
-                order = msgspec.structs.replace(order, caller=caller)
-            case AskGroup() if server_of(order.chat) != GROUP_SERVER:
-                return None
-            case FetchPicture():
-                with self._asking():
-                    there = self._client.do(order)
-                return pictures.fetch(there, order)
-            case AskPerson():
-                person = self._lid_of(order.person) or order.person
-                order = msgspec.structs.replace(order, person=person)
-            case DownloadMedia():
-                return downloads.download(order)  # neither the library nor a connection is needed
-            case UploadMedia():
-                return msgspec.to_builtins(self._upload(order))
-        with self._asking():
-            value = self._client.do(order)
+        value = self._asker.do(order)
         if isinstance(order, Logout):
             self._end(SessionEnded(code="logged_out"))
         return value
-
-    def _upload(self, order: UploadMedia) -> Uploaded:
-        large = upstream.is_large(order)
-        if large and (self._door is None or not self._door.is_open):
-            with self._asking():
-                self._client.ask_for_door()  # its answer passes `on_log`
-        if large and self._door is not None and self._door.is_open:
-            return upstream.upload(order, self._door)
-        with self._asking():
-            return self._client.upload(order)
 
     # --------------------------------------------------------------------------------- ending
 
     def _end(self, last: Signal) -> None:
         """The session is over: say so once, and let go of neonize in the background."""
         with self._lock:
-            if self._ended or self._stopping:
+            if self._standing.ended or self._standing.stopping:
                 return
-            self._ended = True
-            self._online = False
+            self._standing.ended = True
+            self._standing.online = False
         self._deadline = None
         self._out.signal(last)
         threading.Thread(target=self._shut_down, name="shut down", daemon=True).start()
@@ -510,9 +317,9 @@ class Connection:
     def close(self) -> None:
         """Disconnect, and wait until every event Go holds is in the spool. Blocks; idempotent."""
         with self._lock:
-            may_answer = self._online and not self._ended
-            self._ended = True
-            self._online = False
+            may_answer = self._standing.online and not self._standing.ended
+            self._standing.ended = True
+            self._standing.online = False
         self._deadline = None
         if may_answer:
             self._sender.end(ANSWER_TIMEOUT_S)
@@ -525,7 +332,7 @@ class Connection:
             self._shut.wait()
             return
         try:
-            if self._registered:
+            if self._standing.registered:
                 with self._gate.entering():
                     self._client.disconnect()
             if self._barrier is not None:
@@ -552,12 +359,12 @@ class Connection:
 
     def _stop(self) -> None:
         with self._lock:
-            self._stopping = True
+            self._standing.stopping = True
         hold = self._gate.exclusive()
         try:
-            if self._registered:
+            if self._standing.registered:
                 self._client.stop()
-                self._registered = False
+                self._standing.registered = False
                 self._leaks.files += 1
         finally:
             hold.release()

@@ -15,7 +15,8 @@ from bridge.engine import frames
 from bridge.engine.blob import BlobDamaged, unwrapped
 from bridge.engine.history import Announced, HistoryStore, Record, fetch_missing
 from bridge.engine.past import part_of
-from bridge.engine.spool import SpoolClosed, SpoolCorrupt
+from bridge.engine.segments import SpoolCorrupt
+from bridge.engine.spool import SpoolClosed
 from bridge.errors import CommandError
 from bridge.events import HistoryPart, Person
 from bridge.ids import SpoolPosition

@@ -19,7 +19,8 @@ from pathlib import Path
 import msgspec
 
 from bridge.engine.blob import Head, head_of, parts_of
-from bridge.engine.spool import Cursor, Spool, SpoolClosed
+from bridge.engine.segments import Cursor
+from bridge.engine.spool import Spool, SpoolClosed
 from bridge.events import Person
 from bridge.ids import SpoolPosition
 from bridge.vault import NONCE_BYTES, AccountVault, Sealed

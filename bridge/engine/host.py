@@ -27,8 +27,8 @@ from bridge.engine import frames, replica
 from bridge.engine.fleet import Fleet, FleetSettings
 from bridge.engine.process import ProcessSettings, default_command
 from bridge.engine.replica import Replica
+from bridge.engine.segments import has_unconfirmed_events
 from bridge.engine.session import EngineDied, Session
-from bridge.engine.spool import has_unconfirmed_events
 from bridge.engine.strict import StrictMode
 from bridge.errors import AccountError
 from bridge.ids import AccountId, LeaseEpoch

@@ -7,36 +7,34 @@ a torn tail, which is cut off on opening; anything else that does not open is re
 alone (`SpoolCorrupt`).
 
 Written with plain `write`: it survives the death of every process, not of the machine. Strict mode
-calls `sync` as well.
-
-    segment  magic "WBSPOOL1" · length of key id · key id
-    record   size u32 · CRC-32 of (size, position) u32 · nonce 12 · ciphertext and tag
-
-The checksum tells a short write, which ends a file early, from a size that was damaged.
+calls `sync` as well. `bridge.engine.segments` says what is in the files.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
-import struct
 import threading
 import time
-import zlib
-from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
+from bridge.engine.segments import (
+    Cursor,
+    Segment,
+    SpoolCorrupt,
+    open_record,
+    read_mark,
+    record_of,
+    scan,
+    segment_header,
+    segment_paths,
+    write_mark,
+)
 from bridge.errors import AccountError
 from bridge.ids import SpoolPosition
-from bridge.vault import NONCE_BYTES, AccountVault, Sealed, VaultError
+from bridge.vault import AccountVault
 
-_MAGIC = b"WBSPOOL1"
-_HEAD = struct.Struct(">II")
-_MARK = struct.Struct(">QI")
-_TAG_BYTES = 16
-_SECTOR_BYTES = 512
 SEGMENT_BYTES = 4 * 1024 * 1024
 # Nothing new is taken when the disk has less room than this: what is in hand, outcomes of sends and
 # others on the disk must still find some.
@@ -44,12 +42,6 @@ MIN_FREE_BYTES = 128 * 1024 * 1024
 LOOK_AT_DISK_S = 0.5
 # Plain; sealed or not, it has to fit into one frame on its way to the parent.
 MAX_RECORD_BYTES = 31 * 1024 * 1024
-
-
-class SpoolCorrupt(AccountError):
-    """The spool cannot be read. It is left as it is."""
-
-    code = "spool_corrupt"
 
 
 class SpoolInUse(AccountError):
@@ -60,21 +52,6 @@ class SpoolInUse(AccountError):
 
 class SpoolClosed(Exception):
     """Nothing more can be appended: the session is over."""
-
-
-@dataclass(slots=True)
-class _Segment:
-    path: Path
-    first: int
-    size: int = 0
-    count: int = 0
-    key_id: str = ""
-    start: int = 0
-
-    @property
-    def end(self) -> int:
-        """Position after its last record."""
-        return self.first + self.count
 
 
 class Spool:
@@ -125,14 +102,14 @@ class Spool:
 
     def _load(self) -> None:
         directory = self._directory
-        self._segments: list[_Segment] = []
+        self._segments: list[Segment] = []
         paths = segment_paths(directory)
         for path in paths:
             if self._segments and self._segments[-1].end != int(path.stem):
                 raise SpoolCorrupt("A part of the spool is missing.")
-            self._segments.append(self._scan(path, is_last=path == paths[-1]))
+            self._segments.append(scan(path, self._vault, is_last=path == paths[-1]))
         self._mark = os.open(directory / "confirmed", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        self._confirmed = self._read_mark()
+        self._confirmed = read_mark(self._mark)
         self._next = self._segments[-1].end if self._segments else self._confirmed + 1
         if self._next <= self._confirmed:
             # the mark may be newer than what reached the disk before a power cut
@@ -174,10 +151,7 @@ class Spool:
                 raise SpoolClosed
             position = self._next
             segment = self._writable_segment()
-            sealed = self._vault.seal(plaintext, generation=position)
-            size = len(sealed.nonce) + len(sealed.data)
-            record = _head(size, position) + sealed.nonce + sealed.data
-            self._write(segment, record)
+            self._write(segment, record_of(self._vault, plaintext, position))
             segment.count += 1
             self._next += 1
             self._lock.notify_all()
@@ -208,7 +182,7 @@ class Spool:
     def _disk_is_nearly_full(self) -> bool:
         return free_bytes(self._directory) < self._min_free_bytes
 
-    def _write(self, segment: _Segment, record: bytes) -> None:
+    def _write(self, segment: Segment, record: bytes) -> None:
         assert self._out is not None
         try:
             written = os.write(self._out, record)
@@ -220,7 +194,7 @@ class Spool:
             raise
         segment.size += len(record)
 
-    def _writable_segment(self) -> _Segment:
+    def _writable_segment(self) -> Segment:
         last = self._segments[-1] if self._segments else None
         if last and last.key_id == self._vault.key_id and last.size < self._segment_bytes:
             if self._out is None:
@@ -231,11 +205,10 @@ class Spool:
             os.close(self._out)
             self._out = None
         path = self._directory / f"{self._next:020d}.spool"
-        key_id = self._vault.key_id.encode()
-        header = _MAGIC + bytes([len(key_id)]) + key_id
+        header = segment_header(self._vault.key_id)
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC
         self._out = os.open(path, flags, 0o600)
-        segment = _Segment(path, self._next, key_id=self._vault.key_id, start=len(header))
+        segment = Segment(path, self._next, key_id=self._vault.key_id, start=len(header))
         self._write(segment, header)
         self._segments.append(segment)
         return segment
@@ -289,7 +262,8 @@ class Spool:
                 while cursor.position < end:
                     body = cursor.take()
                     position = SpoolPosition(cursor.position)
-                    found.append((position, self._open(segment.key_id, body, position)))
+                    plaintext = open_record(self._vault, segment.key_id, body, position)
+                    found.append((position, plaintext))
                 if len(found) >= limit:
                     break
         return found
@@ -298,10 +272,6 @@ class Spool:
         """A reader's place, before the first unconfirmed record."""
         with self._lock:
             return Cursor(self._confirmed)
-
-    def _open(self, key_id: str, body: bytes, position: int) -> bytes:
-        sealed = Sealed(key_id, body[:NONCE_BYTES], body[NONCE_BYTES:])
-        return self._vault.open(sealed, generation=position)
 
     # --------------------------------------------------------------------------- confirming
 
@@ -312,10 +282,9 @@ class Spool:
             if self._closed or position <= self._confirmed:
                 return
             self._confirmed = position
-            packed = _MARK.pack(position, zlib.crc32(struct.pack(">Q", position)))
             # An old mark and an old file only mean that events are delivered again.
             with suppress(OSError):
-                os.pwrite(self._mark, packed, 0)
+                write_mark(self._mark, position)
             with suppress(OSError):
                 self._drop_confirmed_segments()
             self._lock.notify_all()
@@ -341,51 +310,6 @@ class Spool:
             if segment.end - 1 > self._confirmed
         )
 
-    def _read_mark(self) -> int:
-        return _confirmed_in(os.pread(self._mark, _MARK.size, 0))
-
-    # ----------------------------------------------------------------------------- opening
-
-    def _scan(self, path: Path, *, is_last: bool) -> _Segment:
-        """Check every record of a file; a torn tail is cut off, of the last file only."""
-        data = path.read_bytes()
-        segment = _Segment(path, int(path.stem))
-        start = len(_MAGIC) + 1 + (data[len(_MAGIC)] if len(data) > len(_MAGIC) else 0)
-        if is_last and (len(data) < start or not data.strip(b"\0")):
-            return self._torn_at_birth(segment, data)
-        if data[: len(_MAGIC)] != _MAGIC:
-            raise SpoolCorrupt("A file of the spool is not a spool file.")
-        segment.key_id = data[len(_MAGIC) + 1 : start].decode("utf-8", "replace")
-        segment.start = segment.size = start
-        written = len(data.rstrip(b"\0"))
-        while segment.size < len(data):
-            begin = segment.size + _HEAD.size
-            if len(data) < begin or _is_unwritten(written, begin, len(data)):
-                break
-            (size, checksum) = _HEAD.unpack(data[segment.size : begin])
-            position, end = segment.end, begin + size
-            if checksum != _checksum(size, position) or size <= NONCE_BYTES + _TAG_BYTES - 1:
-                raise SpoolCorrupt("A record of the spool was damaged.")
-            if len(data) < end or _is_unwritten(written, end, len(data)):
-                break
-            self._open(segment.key_id, data[begin:end], position)
-            segment.size = end
-            segment.count += 1
-        if segment.size < len(data):
-            if not is_last:
-                raise SpoolCorrupt("A part of the spool is missing.")
-            os.truncate(path, segment.size)
-        return segment
-
-    def _torn_at_birth(self, segment: _Segment, data: bytes) -> _Segment:
-        if not (_MAGIC + b"\xff").startswith(data[: len(_MAGIC)]) and data.strip(b"\0"):
-            raise SpoolCorrupt("A file of the spool is not a spool file.")
-        key_id = self._vault.key_id.encode()
-        header = _MAGIC + bytes([len(key_id)]) + key_id
-        segment.path.write_bytes(header)
-        segment.key_id, segment.start, segment.size = self._vault.key_id, len(header), len(header)
-        return segment
-
     def close(self) -> None:
         """Wake everybody who waits; nothing can be appended any more. Idempotent."""
         with self._lock:
@@ -399,123 +323,10 @@ class Spool:
             os.close(self._only)
 
 
-class Cursor:
-    """Where a reader is; keeps its file open between reads. Used by one thread."""
-
-    def __init__(self, position: int) -> None:
-        self.position = position
-        self._path: Path | None = None
-        self._file = -1
-        self._offset = 0
-
-    def enter(self, path: Path, first: int, start: int) -> None:
-        """Be in this segment, before the record after `position`."""
-        if path == self._path:
-            return
-        self.close()
-        self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        self._path, self._offset = path, start
-        target, self.position = self.position, first - 1
-        while self.position < target:
-            self.take()
-
-    def take(self) -> bytes:
-        """The next record, still sealed.
-
-        :raises SpoolCorrupt: if it is not there.
-        """
-        head = os.pread(self._file, _HEAD.size, self._offset)
-        if len(head) < _HEAD.size:
-            raise SpoolCorrupt("A record of the spool is missing.")
-        (size, checksum) = _HEAD.unpack(head)
-        if checksum != _checksum(size, self.position + 1):
-            raise SpoolCorrupt("A record of the spool was damaged.")
-        body = os.pread(self._file, size, self._offset + _HEAD.size)
-        self._offset += _HEAD.size + size
-        self.position += 1
-        return body
-
-    def close(self) -> None:
-        """Close the file."""
-        if self._file >= 0:
-            os.close(self._file)
-            self._file, self._path = -1, None
-
-
 def free_bytes(directory: Path) -> int:
     """Room on the disk that holds a directory, for others than root."""
     disk = os.statvfs(directory)
     return disk.f_bavail * disk.f_frsize
-
-
-def has_unconfirmed_events(directory: Path) -> bool:
-    """Whether a spool that nobody has open holds anything that was not confirmed.
-
-    Looks at sizes only, so it may say yes for a torn tail; never no for an event.
-    """
-    confirmed = confirmed_position(directory)
-    return any(
-        position > confirmed
-        for path in segment_paths(directory)
-        for _, position in heads(path, 0, int(path.stem) - 1, torn=True)
-    )
-
-
-def confirmed_position(directory: Path) -> int:
-    """Up to where a spool is confirmed, seen from outside; 0 if it does not say."""
-    try:
-        raw = (directory / "confirmed").read_bytes()
-    except OSError:
-        return 0
-    return _confirmed_in(raw)
-
-
-def heads(
-    path: Path, offset: int, position: int, *, torn: bool = False
-) -> Iterator[tuple[int, int]]:
-    """Walk over the records of a segment without opening them.
-
-    Args:
-        path: the segment.
-        offset: where the last record that is known ends; 0 = nothing is known.
-        position: of that record; the one before the first if nothing is known.
-        torn: also one that is not there to its end.
-
-    Yields:
-        (offset, position) of the end of each further record.
-
-    :raises FileNotFoundError: if it was confirmed and deleted meanwhile.
-    """
-    with path.open("rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        if offset == 0:
-            start = file.read(len(_MAGIC) + 1)
-            if len(start) <= len(_MAGIC):
-                return
-            offset = len(start) + start[-1]
-        while offset + _HEAD.size <= size:
-            file.seek(offset)
-            head = file.read(_HEAD.size)
-            if len(head) < _HEAD.size:
-                return
-            offset += _HEAD.size + _HEAD.unpack(head)[0]
-            if offset > size and not torn:
-                return
-            position += 1
-            yield offset, position
-
-
-def _confirmed_in(mark: bytes) -> int:
-    if len(mark) < _MARK.size:
-        return 0
-    position, checksum = _MARK.unpack(mark[: _MARK.size])
-    # A damaged mark only means that events are delivered again.
-    return int(position) if zlib.crc32(mark[:8]) == checksum else 0
-
-
-def segment_paths(directory: Path) -> list[Path]:
-    """The files of a spool, in order."""
-    return sorted(path for path in directory.glob("*.spool") if path.stem.isdigit())
 
 
 def _be_the_only_one(directory: Path, wait_s: float) -> int:
@@ -532,41 +343,3 @@ def _be_the_only_one(directory: Path, wait_s: float) -> int:
             time.sleep(0.02)
         else:
             return lock
-
-
-def _is_unwritten(written: int, end: int, size: int) -> bool:
-    """Whether what ends at `end` was not written to its end before the power was cut.
-
-    A file may be longer then than what reached the disk; the rest reads as zeros, from the border
-    of a sector on. A tag of zeros is none. A byte that was changed does not look like that.
-
-    Args:
-        written: where the zeros at the end of the file begin.
-        end: of a head, or of a record.
-        size: of the file.
-    """
-    border = -(-written // _SECTOR_BYTES) * _SECTOR_BYTES
-    return written < end and (size - written >= _TAG_BYTES or border < end)
-
-
-def _head(size: int, position: int) -> bytes:
-    return _HEAD.pack(size, _checksum(size, position))
-
-
-def _checksum(size: int, position: int) -> int:
-    return zlib.crc32(struct.pack(">IQ", size, position))
-
-
-__all__ = [
-    "Cursor",
-    "Spool",
-    "SpoolClosed",
-    "SpoolCorrupt",
-    "SpoolInUse",
-    "VaultError",
-    "confirmed_position",
-    "free_bytes",
-    "has_unconfirmed_events",
-    "heads",
-    "segment_paths",
-]

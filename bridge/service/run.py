@@ -193,7 +193,7 @@ async def _run_parts(
         ).execute,
         slots=max(MIN_SLOTS, SLOTS_PER_ACCOUNT * settings.capacity),
         poll_interval_s=settings.poll_interval_s,
-        missed=doorbell.missed if settings.realtime else lambda: None,
+        found=doorbell.found if settings.realtime else lambda _age_s: None,
     )
     supervisor.on_grown = claimer.ring
     leftovers = Leftovers(rpc, host, vault, held=lambda: supervisor.held, record=record_late)

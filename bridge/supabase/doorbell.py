@@ -1,14 +1,15 @@
 """Realtime as a doorbell: a new row in `commands` rings. It carries no data and may fail silently.
 
 The client library can lose its connection without saying so, so it is never trusted: a watchdog
-looks at the connection, counts commands that the timer found and nothing had rung for, and renews
-the connection well before the server would end it. Whatever is wrong, the remedy is the same: away
-with the client, a new one from scratch.
+looks at the connection and at commands that were found though nothing has rung since they were
+inserted, and renews the connection well before the server would end it. Whatever is wrong, the
+remedy is the same: away with the client, a new one from scratch.
 """
 
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -24,8 +25,10 @@ LOOK_EVERY_S = 1.0
 CLOSE_S = 2.0
 # Hosted projects end connections without a signed-in user after 24 hours.
 RENEW_AFTER_S = 20 * 3600.0
-# So many commands in a row found by the timer alone: the bell is broken.
-MISSES = 3
+# A command that was inserted so long ago, and nothing has rung since: the bell is broken.
+DEAF_S = 3.0
+# The answer to a claim takes a while: what was inserted just after a ring may be what rang.
+NEAR_S = 1.0
 
 _HEAR_ONESELF: RealtimeChannelConfig = {
     "broadcast": {"ack": False, "self": True},
@@ -62,16 +65,17 @@ class Doorbell:
         self._key = key
         self._ring = ring
         self._make_client = make_client or _client
-        self._misses = 0
+        self._rung_at = 0.0
+        self._silent_since: float | None = None
         self._broken = anyio.Event()
         self._why = ""
         self.live = False
 
-    def missed(self) -> None:
-        """The timer found a command that nothing had rung for."""
-        self._misses += 1
-        if self._misses >= MISSES:
-            self._break("commands came without a ring")
+    def found(self, age_s: float) -> None:
+        """A command was found that was inserted so long ago, whatever made somebody look."""
+        inserted_at = time.monotonic() - age_s
+        if self._silent_since is None and inserted_at > self._rung_at + NEAR_S:
+            self._silent_since = inserted_at
 
     async def keep(self) -> None:
         """Until cancelled: connect, watch, and begin again."""
@@ -88,12 +92,12 @@ class Doorbell:
 
     async def _one_connection(self, backoff: Backoff) -> None:
         self._broken = anyio.Event()
-        self._misses = 0
         client = self._make_client(self._url, self._key)
         try:
             await self._subscribe(client)
             backoff.reset()
             self.live = True
+            self._note_ring()
             logger.info("Realtime rings for new commands")
             # what was inserted while nobody listened
             self._ring()
@@ -143,13 +147,20 @@ class Doorbell:
                 channels = client.get_channels()
                 if not client.is_connected or not all(channel.is_joined for channel in channels):
                     raise BellBroken("the connection is gone")
+                since = self._silent_since
+                if since is not None and time.monotonic() - since > DEAF_S:
+                    raise BellBroken("commands came without a ring")
                 with anyio.move_on_after(LOOK_EVERY_S):
                     await self._broken.wait()
             raise BellBroken(self._why)
 
     def _rung(self, _payload: Any) -> None:
-        self._misses = 0
+        self._note_ring()
         self._ring()
+
+    def _note_ring(self) -> None:
+        self._rung_at = time.monotonic()
+        self._silent_since = None
 
     def _state_changed(self, state: RealtimeSubscribeStates, _error: Exception | None) -> None:
         if state is not RealtimeSubscribeStates.SUBSCRIBED:

@@ -68,6 +68,7 @@ class Lease(Row, frozen=True):
         previous_owner: set when it was claimed just now, from whom.
         wanted_elsewhere: another host has fewer accounts and asked for this one.
         phone_silent_s: since when the phone itself showed no sign of life; None = never noted.
+        renewed: False if it holds only as long as it did before.
     """
 
     account_id: AccountId
@@ -81,6 +82,7 @@ class Lease(Row, frozen=True):
     previous_owner: str | None = None
     wanted_elsewhere: bool = False
     phone_silent_s: float | None = None
+    renewed: bool = True
 
 
 class LeaseEpochRow(Row, frozen=True):
@@ -112,7 +114,7 @@ class ClaimedCommand(Row, frozen=True):
     Attributes:
         attempts: how often it was tried, this time included.
         claims: how often it was taken, this time included.
-        waited: it was not to be begun at once when it was inserted, or was put off since.
+        age_s: since it was inserted.
     """
 
     id: CommandId
@@ -126,7 +128,7 @@ class ClaimedCommand(Row, frozen=True):
     chat_jid: Jid | None = None
     message_id: str | None = None
     expires_at: datetime | None = None
-    waited: bool = False
+    age_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,9 @@ create table public.conversations (
   archived boolean not null default false,
   pinned boolean not null default false,
   muted_until timestamptz,
+  disappears_after_s integer
+    constraint conversations_disappear_after_a_while check (disappears_after_s between 60 and 31622400),
+  disappears_since timestamptz,
   created_at timestamptz not null default clock_timestamp(),
   updated_at timestamptz not null default now(),
   constraint conversations_direct_ones_have_a_lead check ((kind = 'direct') = (lead_id is not null))
@@ -54,6 +57,10 @@ comment on column public.conversations.labels is 'Words to find it by, at most 1
 comment on column public.conversations.archived is 'Whether it is put away. Editable.';
 comment on column public.conversations.pinned is 'Whether it is kept on top. Editable.';
 comment on column public.conversations.muted_until is 'Until when it makes no noise. Editable.';
+comment on column public.conversations.disappears_after_s is
+  'The timer of disappearing messages, in seconds, as last told in the chat; null = off. What is sent carries it.';
+comment on column public.conversations.disappears_since is
+  'When that was told: an older word changes nothing.';
 comment on column public.conversations.created_at is 'When the row was inserted.';
 comment on column public.conversations.updated_at is 'When a column last changed.';
 

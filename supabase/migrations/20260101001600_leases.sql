@@ -162,6 +162,46 @@ $$;
 comment on function whatsapp_private.ask_for_share(uuid, integer, interval) is
   'A worker that has at least two accounts fewer than the fullest one asks it for a few that are connected and idle.';
 
+create function whatsapp_private.lock_leases(p_worker uuid) returns uuid[]
+language plpgsql
+set search_path = ''
+set lock_timeout = '300ms'
+as $$
+declare
+  locked uuid[];
+  until constant timestamptz := clock_timestamp() + interval '1 second';
+  busy uuid;
+begin
+  select coalesce(array_agg(session.id), '{}') into locked
+  from (
+    select id from public.whatsapp_baileys_sessions
+    where lease_owner = p_worker
+    for no key update skip locked
+  ) as session;
+  -- somebody writes for these accounts now: mostly for a moment
+  for busy in
+    select id from public.whatsapp_baileys_sessions
+    where lease_owner = p_worker and id <> all (locked)
+    order by id
+  loop
+    exit when clock_timestamp() > until;
+    begin
+      perform from public.whatsapp_baileys_sessions
+      where id = busy and lease_owner = p_worker
+      for no key update;
+      if found then
+        locked := locked || busy;
+      end if;
+    exception when lock_not_available then
+      null;  -- one account that is stuck must not cost the others their leases
+    end;
+  end loop;
+  return locked;
+end
+$$;
+comment on function whatsapp_private.lock_leases(uuid) is
+  'Locks the sessions of a worker, and returns those it got: of accounts that somebody writes for it waits shortly, and for all of them a second at most.';
+
 create function public.bridge_hold_leases(p_worker uuid, p_capacity integer, p_lease_s integer)
 returns table (
   account_id uuid,
@@ -174,7 +214,8 @@ returns table (
   generation bigint,
   previous_owner uuid,
   wanted_elsewhere boolean,
-  phone_silent_s double precision
+  phone_silent_s double precision,
+  renewed boolean
 )
 language plpgsql
 set search_path = ''
@@ -182,6 +223,7 @@ as $$
 #variable_conflict use_column
 declare
   lease_time constant interval := make_interval(secs => p_lease_s);
+  mine uuid[];
   held integer;
   claimed_ids uuid[];
   claimed_from uuid[];
@@ -198,24 +240,20 @@ begin
     raise exception 'This worker is not registered.' using errcode = 'WB003';
   end if;
 
-  -- what needs nobody any more goes; the rest is renewed, in one order so that no two wait in a ring
-  with mine as materialized (
-    select session.id, session.lease_expires_at,
-      session.desired = 'running' or whatsapp_private.has_work(session.integration_account_id) as is_needed
-    from public.whatsapp_baileys_sessions as session
-    where session.lease_owner = p_worker
-    order by session.id
-    for no key update
-  )
+  -- what needs nobody any more goes; the rest is renewed
+  mine := whatsapp_private.lock_leases(p_worker);
   update public.whatsapp_baileys_sessions as session
-  set lease_owner = case when mine.is_needed then p_worker end,
-    lease_expires_at = case when mine.is_needed then clock_timestamp() + lease_time end,
+  set lease_owner = case when needed.it then p_worker end,
+    lease_expires_at = case when needed.it then clock_timestamp() + lease_time end,
     moving_to = case when session.moving_at > clock_timestamp() - kept_for then session.moving_to end,
     moving_at = case when session.moving_at > clock_timestamp() - kept_for then session.moving_at end
-  from mine
-  where session.id = mine.id
-    and session.lease_owner = p_worker
-    and (not mine.is_needed or mine.lease_expires_at > clock_timestamp());
+  from (
+    select session.id, session.desired = 'running' or whatsapp_private.has_work(session.integration_account_id) as it
+    from public.whatsapp_baileys_sessions as session
+    where session.id = any (mine)
+  ) as needed
+  where session.id = needed.id
+    and (not needed.it or session.lease_expires_at > clock_timestamp());
 
   select count(*) into held from public.whatsapp_baileys_sessions as session
   where session.lease_owner = p_worker and session.lease_expires_at > clock_timestamp();
@@ -260,7 +298,8 @@ begin
   select account.id, account.workspace_id, session.lease_epoch, session.desired, account.status,
     whatsapp_private.settings_with_defaults(account.settings), session.auth_state is not null,
     session.generation, claimed.previous_owner, session.moving_to is not null,
-    extract(epoch from clock_timestamp() - account.phone_last_seen_at)::double precision
+    extract(epoch from clock_timestamp() - account.phone_last_seen_at)::double precision,
+    session.id = any (mine) or claimed.account_id is not null
   from public.whatsapp_baileys_sessions as session
   join public.integration_accounts as account on account.id = session.integration_account_id
   left join unnest(claimed_ids, claimed_from) as claimed (account_id, previous_owner)

@@ -166,6 +166,19 @@ $$;
 comment on function whatsapp_private.claimable_commands(uuid, boolean, boolean, integer, integer) is
   'The first commands of an account that may run now, best first: of a conversation the head of its line, unless one of it runs or its head waits. Of sends (if p_is_paced) those that the pace allows, with what they count as; the others, p_most_told at once, are told why they wait, and until when.';
 
+create function whatsapp_private.payload_now(p_type text, p_payload jsonb, p_disappears_after_s integer) returns jsonb
+language sql immutable
+set search_path = ''
+as $$
+  select case
+    when p_type = 'send' and p_disappears_after_s is not null
+    then p_payload || jsonb_build_object('disappears_after_s', p_disappears_after_s)
+    else p_payload
+  end
+$$;
+comment on function whatsapp_private.payload_now(text, jsonb, integer) is
+  'The payload of a command, with the timer of its chat as it is now, not as it was when the command was given.';
+
 create function public.bridge_claim_commands(p_worker uuid, p_limit integer)
 returns table (
   id uuid,
@@ -179,7 +192,7 @@ returns table (
   chat_jid text,
   message_id uuid,
   expires_at timestamptz,
-  waited boolean
+  age_s double precision
 )
 language plpgsql
 set search_path = ''
@@ -322,13 +335,9 @@ begin
     returning command.*
   )
   select claimed.id, claimed.integration_account_id, claimed.lease_epoch, claimed.type,
-    -- the timer of the chat as it is now, not as it was when the command was given
-    case when claimed.type = 'send' and conversation.disappears_after_s is not null
-      then claimed.payload || jsonb_build_object('disappears_after_s', conversation.disappears_after_s)
-      else claimed.payload
-    end,
+    whatsapp_private.payload_now(claimed.type, claimed.payload, conversation.disappears_after_s),
     claimed.attempts, claimed.claims, claimed.conversation_id, coalesce(conversation.chat_jid, claimed.chat_jid),
-    claimed.message_id, claimed.expires_at, claimed.run_at > claimed.created_at
+    claimed.message_id, claimed.expires_at, extract(epoch from clock_timestamp() - claimed.created_at)::double precision
   from claimed
   left join public.conversations as conversation on conversation.id = claimed.conversation_id
   order by claimed.priority desc, claimed.created_at, claimed.id;
@@ -529,14 +538,15 @@ returns table (
   chat_jid text,
   message_id uuid,
   expires_at timestamptz,
-  waited boolean
+  age_s double precision
 )
 language sql stable
 set search_path = ''
 as $$
-  select command.id, command.integration_account_id, command.lease_epoch, command.type, command.payload,
+  select command.id, command.integration_account_id, command.lease_epoch, command.type,
+    whatsapp_private.payload_now(command.type, command.payload, conversation.disappears_after_s),
     command.attempts, command.claims, command.conversation_id, coalesce(conversation.chat_jid, command.chat_jid),
-    command.message_id, command.expires_at, command.run_at > command.created_at
+    command.message_id, command.expires_at, extract(epoch from clock_timestamp() - command.created_at)::double precision
   from public.whatsapp_baileys_sessions as session
   join public.commands as command
     on command.integration_account_id = session.integration_account_id

@@ -1,14 +1,5 @@
 -- The timer of disappearing messages of a chat: learnt from what is said there, honoured in what is sent.
 
-alter table public.conversations
-  add column disappears_after_s integer
-    constraint conversations_disappear_after_a_while check (disappears_after_s between 60 and 31622400),
-  add column disappears_since timestamptz;
-comment on column public.conversations.disappears_after_s is
-  'The timer of disappearing messages, in seconds, as last told in the chat; null = off. What is sent carries it.';
-comment on column public.conversations.disappears_since is
-  'When that was told: an older word changes nothing.';
-
 create function whatsapp_private.learn_timer_of_chat() returns trigger
 language plpgsql
 set search_path = ''

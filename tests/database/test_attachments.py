@@ -156,6 +156,19 @@ def test_what_is_put_back_waits_and_counts_unless_it_was_not_begun(
     assert claim(bridge)[0]["attempts"] == 2
 
 
+def test_what_was_put_back_is_not_finished_before_it_is_claimed_again(
+    world: World, bridge: Bridge, account: uuid.UUID
+) -> None:
+    received(world, bridge, account)
+    (file,) = claim(bridge)
+    assert finish(bridge, account, file["id"], "pending", error="Later.") is True
+    assert finish(bridge, account, file["id"], "failed", error="An old answer.") is False
+    assert world.one("select status, error from attachments") == {
+        "status": "pending",
+        "error": "Later.",
+    }
+
+
 @pytest.mark.parametrize("status", ["failed", "expired"])
 def test_what_is_given_up_keeps_its_key_and_is_not_claimed(
     world: World, bridge: Bridge, account: uuid.UUID, status: str

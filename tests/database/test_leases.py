@@ -33,6 +33,28 @@ def test_a_running_account_is_claimed_under_a_new_epoch(
     assert again["lease_epoch"] == 1
 
 
+def test_an_account_that_is_stuck_in_a_write_costs_the_others_no_renewal(
+    world: World, team: Team, bridge: Bridge
+) -> None:
+    stuck, other = (world.add_running_account(team, bridge) for _ in range(2))
+    before = bridge.hold()
+    assert [before[each]["renewed"] for each in (stuck, other)] == [True, True]
+    ends = "select lease_expires_at as ends from whatsapp_baileys_sessions"
+    ends += " where integration_account_id = %s"
+    stuck_until, other_until = (world.one(ends, each)["ends"] for each in (stuck, other))
+    with world.project.connect_owner() as writer, writer.transaction():
+        writer.execute(
+            "select from whatsapp_baileys_sessions where integration_account_id = %s"
+            " for no key update",
+            [stuck],
+        )
+        held = bridge.hold()
+    assert (held[stuck]["renewed"], held[other]["renewed"]) == (False, True)
+    assert world.one(ends, stuck)["ends"] == stuck_until
+    assert world.one(ends, other)["ends"] > other_until
+    assert bridge.hold()[stuck]["renewed"]
+
+
 def test_a_due_command_asks_for_a_host(team: Team, bridge: Bridge) -> None:
     account = team.add_account()
     team.command(account, "connect", {"method": "qr"})

@@ -279,6 +279,8 @@ def test_an_answer_is_lost_and_the_call_is_made_again(scene: Scene, name: str) -
         elif name == "bridge_hold_leases":
             # whom it was taken from is told once, and how long the phone is silent grows
             assert [row[:8] for row in first] == [row[:8] for row in second]
+        elif name == "bridge_running_commands":
+            assert [row[:-1] for row in first] == [row[:-1] for row in second]  # all but their age
         elif name not in COUNTS:
             assert second == first
     assert scene.state() == state

@@ -444,7 +444,7 @@ async def torn_spool(world: World, dice: random.Random) -> str:
 
 
 def _half_a_record(segment: Path, dice: random.Random) -> bytes:
-    """The beginning of the record that would come next (`bridge.engine.spool` has the format)."""
+    """The beginning of the record that would come next (format: `bridge.engine.segments`)."""
     data = segment.read_bytes()
     offset, position = 8 + 1 + data[8], int(segment.stem)
     while offset + 8 <= len(data):

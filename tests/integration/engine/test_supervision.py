@@ -28,13 +28,13 @@ import os, signal, sys, threading
 from pathlib import Path
 grown = []
 signal.signal(signal.SIGUSR1, lambda *_: grown.append(b"x" * (200 << 20)))
-from bridge.engine import child
+from bridge.engine.child_session import Session
 poison = Path(sys.argv[1])
-def connect(self, connect=child.Session._connect):
+def connect(self, connect=Session._connect):
     connect(self)
     if poison.exists() and poison.read_text() in self._order.database:
         threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGKILL)).start()
-child.Session._connect = connect
+Session._connect = connect
 from bridge.sandbox import engine
 sys.exit(engine.main(sys.argv[2:]))
 """

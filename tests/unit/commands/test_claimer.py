@@ -92,26 +92,19 @@ async def test_a_ring_claims_at_once() -> None:
     async def execute(_: ClaimedCommand) -> None:
         done.set()
 
-    missed: list[None] = []
-    claimer = Claimer(
-        claims, execute, slots=1, poll_interval_s=60, missed=lambda: missed.append(None)
-    )
-    await run_one(claimer, claims, done, ring=True)
-    assert missed == []
+    await run_one(Claimer(claims, execute, slots=1, poll_interval_s=60), claims, done, ring=True)
 
 
-async def test_without_a_ring_the_timer_claims_and_says_that_it_did() -> None:
+async def test_without_a_ring_the_timer_claims_and_tells_how_old_the_command_is() -> None:
     claims, done = FakeClaims(), anyio.Event()
 
     async def execute(_: ClaimedCommand) -> None:
         done.set()
 
-    missed: list[None] = []
-    claimer = Claimer(
-        claims, execute, slots=1, poll_interval_s=0.02, missed=lambda: missed.append(None)
-    )
+    found: list[float] = []
+    claimer = Claimer(claims, execute, slots=1, poll_interval_s=0.02, found=found.append)
     await run_one(claimer, claims, done, ring=False)
-    assert missed == [None]
+    assert found == [command(1).age_s]
 
 
 async def test_commands_of_a_claim_whose_answer_got_lost_are_executed_once(

@@ -10,13 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bridge.engine import spool as module
-from bridge.engine.spool import (
-    Spool,
-    SpoolClosed,
-    SpoolCorrupt,
-    SpoolInUse,
-    has_unconfirmed_events,
-)
+from bridge.engine.segments import SpoolCorrupt, has_unconfirmed_events
+from bridge.engine.spool import Spool, SpoolClosed, SpoolInUse
 from bridge.ids import AccountId
 from bridge.vault import AccountVault, Vault, VaultError
 

@@ -12,9 +12,10 @@ from typing import Any, cast
 import pytest
 
 from bridge.engine import frames
-from bridge.engine.child import Session, Wire
+from bridge.engine.child_session import Session
 from bridge.engine.gate import Gate
 from bridge.engine.plan import Leaks
+from bridge.engine.wire import Wire
 from bridge.events import (
     EventNotUnderstood,
     MessageReceived,
