@@ -108,14 +108,7 @@ class Supervisor:
         for account_id, lease in wanted.items():
             kept_now = self._kept.get(account_id)
             if kept_now is not None and kept_now.lease.lease_epoch == lease.lease_epoch:
-                kept_now.lease = lease
-                if lease.renewed:
-                    kept_now.until = until
-                kept_now.refreshed.set()
-                if kept_now.account is not None:
-                    kept_now.account.renewed(lease, kept_now.until)
-                if lease.wanted_elsewhere and not self._stopping:
-                    self._let_go(kept_now)
+                self._refresh(kept_now, lease, until)
                 continue
             if self._stopping:
                 continue
@@ -126,6 +119,16 @@ class Supervisor:
         if grew:
             self._tell()
             self.on_grown()
+
+    def _refresh(self, kept: _Kept, lease: Lease, until: float) -> None:
+        kept.lease = lease
+        if lease.renewed:
+            kept.until = until
+        kept.refreshed.set()
+        if kept.account is not None:
+            kept.account.renewed(lease, kept.until)
+        if lease.wanted_elsewhere and not self._stopping:
+            self._let_go(kept)
 
     async def find(
         self, account_id: AccountId, epoch: LeaseEpoch, *, within_s: float

@@ -600,6 +600,23 @@ async def test_the_engine_hears_of_renewed_leases() -> None:
         assert session.extended[-1] == pytest.approx(500, abs=5)
 
 
+async def test_a_lease_that_was_not_renewed_ends_when_it_would_have() -> None:
+    world = World(linked=True, desired=Desired.RUNNING)
+    supervisor = Supervisor(world.around)
+    not_renewed = msgspec.structs.replace(world.lease, renewed=False)
+    async with anyio.create_task_group() as tasks:
+        await tasks.start(supervisor.run)
+        supervisor.apply([world.lease], time.monotonic() + 100)
+        session = await world.host.session(0)
+        await anyio.wait_all_tasks_blocked()
+        supervisor.apply([not_renewed], time.monotonic() + 500)
+        await anyio.wait_all_tasks_blocked()
+        assert len(session.extended) == 2
+        assert session.extended[-1] == pytest.approx(100, abs=5)
+        await supervisor.stop(5)
+        tasks.cancel_scope.cancel()
+
+
 async def test_a_crash_stays_in_its_account(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(linked=True, desired=Desired.RUNNING)
     world.host.faults = [RuntimeError("bug"), AccountError("odd", code="no_local_state")]
