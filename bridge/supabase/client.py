@@ -164,19 +164,25 @@ class SupabaseHttp:
             away = SupabaseUnavailable(
                 f"Supabase at {self._url} did not answer ({type(error).__name__})."
             )
-            self._breaker.failed(away, is_probe=is_probe)
+            self._note_absence(away, is_probe=is_probe)
             raise away from error
         if response.is_success:
             self._breaker.succeeded()
             return response.content
         fault = self._fault(function, response)
         if isinstance(fault, SupabaseUnavailable) and not _database_answered(response.content):
-            self._breaker.failed(
+            self._note_absence(
                 fault, is_probe=is_probe, retry_after_s=retry_after_s(response.headers)
             )
         else:
             self._breaker.succeeded()
         raise fault
+
+    def _note_absence(
+        self, fault: SupabaseUnavailable, *, is_probe: bool, retry_after_s: float | None = None
+    ) -> None:
+        if self._trusted:  # at the start there is one caller, who gives up or goes on by itself
+            self._breaker.failed(fault, is_probe=is_probe, retry_after_s=retry_after_s)
 
     async def reachable(self) -> bool:
         """Whether anything answers HTTP at the URL."""

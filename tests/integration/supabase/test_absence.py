@@ -37,6 +37,7 @@ async def test_a_supabase_that_is_away_is_asked_a_few_times_a_second(
 ) -> None:
     async with SupabaseHttp(stack.url, stack.service_role_key) as http:
         http.trust()
+        http.trust()
         rpc = BridgeRpc(http, WORKER)
         await rpc.register_worker({"hostname": "h", "version": "0", "pid": 1, "capacity": 0})
         keeper = LeaseKeeper(rpc, capacity=0, lease_s=10, apply=lambda _leases, _until: None)

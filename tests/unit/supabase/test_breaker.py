@@ -46,10 +46,12 @@ def gateway() -> Gateway:
 async def http(gateway: Gateway) -> AsyncIterator[SupabaseHttp]:
     transport = httpx.MockTransport(gateway)
     async with SupabaseHttp("http://127.0.0.1:1", "sb_secret_x", transport=transport) as client:
+        client.trust()
         yield client
 
 
 async def open_circuit(http: SupabaseHttp) -> None:
+    http.trust()
     for _ in range(module.OPENS_AFTER):
         with pytest.raises(SupabaseUnavailable):
             await http.rpc("bridge_check", {})
