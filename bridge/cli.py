@@ -23,8 +23,9 @@ from bridge.sandbox import command as sandbox
 from bridge.service import serve
 from bridge.service.doctor import NOBODY, examine
 from bridge.service.rotation import Rotated, rotate
+from bridge.supabase.answers import ListedAccount
 from bridge.supabase.client import SupabaseHttp
-from bridge.supabase.rpc import BridgeRpc, ListedAccount
+from bridge.supabase.rpc import BridgeRpc
 from bridge.vault import Vault
 
 ENGINE = (sys.executable, "-m", "bridge.engine.child")

@@ -10,8 +10,8 @@ import anyio
 from loguru import logger
 
 from bridge.errors import BridgeError, SupabaseUnavailable
+from bridge.supabase.answers import Registered
 from bridge.supabase.client import WorkerUnknown
-from bridge.supabase.rpc import Registered
 
 EVERY_S = 10.0
 

@@ -32,10 +32,10 @@ from bridge.normalise.rows import (
     SentRow,
 )
 from bridge.orders import AskGroup, Request
+from bridge.supabase.answers import Attempt, Recorded
 from bridge.supabase.batches import BatchSize
 from bridge.supabase.client import RequestRefused
 from bridge.supabase.patience import until_available
-from bridge.supabase.rpc import Attempt, Recorded
 
 BATCH_EVENTS = 100
 LEAST_BATCH_EVENTS = 20

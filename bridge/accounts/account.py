@@ -26,8 +26,8 @@ from bridge.errors import CommandError
 from bridge.ids import AccountId, CommandId, Jid
 from bridge.orders import Logout, Outgoing, Request
 from bridge.states import AccountStatus, Desired
+from bridge.supabase.answers import Attempt, Lease
 from bridge.supabase.patience import Backoff, until_available
-from bridge.supabase.rpc import Attempt, Lease
 
 CONNECT_WAIT_S = 45.0
 STOP_WAIT_S = 15.0

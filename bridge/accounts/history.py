@@ -18,10 +18,10 @@ from loguru import logger
 from bridge.events import HistoryDelivery, HistoryPart
 from bridge.ids import AccountId, LeaseEpoch, SpoolPosition
 from bridge.normalise.history import History, history_json, history_of
+from bridge.supabase.answers import HistoryState, Recorded
 from bridge.supabase.batches import BatchSize
 from bridge.supabase.client import RequestRefused
 from bridge.supabase.patience import until_available
-from bridge.supabase.rpc import HistoryState, Recorded
 
 CALL_MESSAGES = 500
 CALL_CHATS = 60

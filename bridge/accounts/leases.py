@@ -17,8 +17,8 @@ from loguru import logger
 
 from bridge.errors import SupabaseUnavailable
 from bridge.ids import AccountId
+from bridge.supabase.answers import Lease
 from bridge.supabase.client import RequestRefused, WorkerUnknown
-from bridge.supabase.rpc import Lease
 
 # However often somebody rings, the database is asked no more often than this.
 MIN_PAUSE_S = 0.1

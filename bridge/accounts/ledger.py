@@ -14,7 +14,7 @@ import anyio
 
 from bridge.events import Delivery, SendFailed, SendNamed, SendStarted, SendSucceeded
 from bridge.ids import CommandId, SpoolPosition, WhatsAppMessageId
-from bridge.supabase.rpc import Attempt
+from bridge.supabase.answers import Attempt
 
 # The engine delivers at most so many events ahead of the last confirmed one (its window is 512).
 # A send that is this far behind would stop all deliveries, and with them its own outcome.

@@ -18,7 +18,7 @@ from loguru import logger
 from bridge.engine.host import Remains, Session
 from bridge.errors import AccountError, BridgeError, SupabaseUnavailable
 from bridge.ids import AccountId, LeaseEpoch, WorkerId
-from bridge.supabase.rpc import LeaseEpochRow
+from bridge.supabase.answers import LeaseEpochRow
 from bridge.vault import Vault
 
 EVERY_S = 20.0

@@ -19,8 +19,8 @@ from bridge.accounts.surroundings import Surroundings
 from bridge.engine.checkpoint import CheckpointUnusable
 from bridge.engine.host import USE_LOCAL, Session, UseLocal
 from bridge.engine.replica import StateUnreadable, restore
+from bridge.supabase.answers import StoredSession
 from bridge.supabase.patience import until_available
-from bridge.supabase.rpc import StoredSession
 from bridge.vault import open_json
 
 DAMAGED = (

@@ -11,8 +11,8 @@ from bridge.accounts.ledger import SendLedger
 from bridge.accounts.plan import Plan
 from bridge.engine.host import Session
 from bridge.ids import AccountId, CommandId, LeaseEpoch, SpoolPosition, WhatsAppMessageId
+from bridge.supabase.answers import Finish, Settled
 from bridge.supabase.patience import until_available
-from bridge.supabase.rpc import Finish, Settled
 
 
 class SettlesCommands(Protocol):

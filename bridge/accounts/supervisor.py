@@ -23,8 +23,8 @@ from bridge.accounts.surroundings import Surroundings
 from bridge.errors import BridgeError, LeaseLost
 from bridge.ids import AccountId, LeaseEpoch
 from bridge.states import AccountStatus
+from bridge.supabase.answers import Lease
 from bridge.supabase.patience import Backoff, until_available
-from bridge.supabase.rpc import Lease
 
 FIRST_RESTART_S = 2.0
 MOST_RESTART_S = 120.0

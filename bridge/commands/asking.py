@@ -36,7 +36,7 @@ from bridge.orders import (
     SetProfile,
     ShowTyping,
 )
-from bridge.supabase.rpc import ClaimedCommand, CommandContext, Target
+from bridge.supabase.answers import ClaimedCommand, CommandContext, Target
 
 # Answers that leave it open whether a group was made.
 _IN_DOUBT = frozenset(

@@ -15,9 +15,9 @@ from loguru import logger
 
 from bridge.errors import SupabaseUnavailable
 from bridge.ids import CommandId
+from bridge.supabase.answers import ClaimedCommand
 from bridge.supabase.client import RequestRefused
 from bridge.supabase.patience import Backoff, SupabaseRests
-from bridge.supabase.rpc import ClaimedCommand
 
 CLAIM_LIMIT = 50
 MOST_RETRY_S = 3.0

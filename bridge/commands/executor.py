@@ -31,8 +31,8 @@ from bridge.ids import Jid, WhatsAppMessageId
 from bridge.normalise.identity import chat_of, peer_of, person_of
 from bridge.normalise.rows import ReceiptRow, to_json
 from bridge.orders import MarkRead
+from bridge.supabase.answers import ClaimedCommand, Finish, Retry
 from bridge.supabase.patience import until_available
-from bridge.supabase.rpc import ClaimedCommand, Finish, Retry
 
 FIND_ACCOUNT_S = 5.0
 

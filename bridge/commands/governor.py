@@ -17,7 +17,7 @@ from bridge.commands.ports import AccountPort
 from bridge.errors import CommandError
 from bridge.ids import Jid
 from bridge.orders import Media, Outgoing, ShowTyping, Text
-from bridge.supabase.rpc import Attempt, ClaimedCommand, Retry
+from bridge.supabase.answers import Attempt, ClaimedCommand, Retry
 
 MAX_ATTEMPTS = 5
 LEAST_RETRY_S = 0.5

@@ -12,8 +12,8 @@ from typing import Any
 from bridge.commands.payloads import Payload, parse
 from bridge.commands.ports import ExecutorRpc
 from bridge.errors import CommandError
+from bridge.supabase.answers import ClaimedCommand
 from bridge.supabase.patience import until_available
-from bridge.supabase.rpc import ClaimedCommand
 
 
 class SyncHistoryPayload(Payload, frozen=True):

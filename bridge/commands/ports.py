@@ -9,7 +9,7 @@ from bridge.engine.host import PairByCode, PairByQr
 from bridge.ids import AccountId, CommandId, Jid, LeaseEpoch
 from bridge.orders import Outgoing, Request
 from bridge.states import AccountStatus
-from bridge.supabase.rpc import Attempt, CommandContext, Finish, HistoryState, Recorded, Unread
+from bridge.supabase.answers import Attempt, CommandContext, Finish, HistoryState, Recorded, Unread
 
 
 class AccountPort(Protocol):

@@ -14,8 +14,8 @@ from bridge.normalise.groups import row_of_group
 from bridge.normalise.identity import person_of
 from bridge.normalise.rows import PersonRow, ProfilePart, Row, to_json
 from bridge.orders import AskGroup, AskPerson
+from bridge.supabase.answers import ClaimedCommand
 from bridge.supabase.patience import until_available
-from bridge.supabase.rpc import ClaimedCommand
 
 RefreshPicture = Callable[[AccountId, LeaseEpoch, CommandId], Awaitable[str]]
 """Fetches the picture that a command is about; `stored`, `unchanged`, `none` or `hidden`."""

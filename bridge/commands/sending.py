@@ -40,8 +40,8 @@ from bridge.orders import (
     Said,
     Text,
 )
+from bridge.supabase.answers import ClaimedCommand, CommandContext, Target, TargetFile
 from bridge.supabase.patience import until_available
-from bridge.supabase.rpc import ClaimedCommand, CommandContext, Target, TargetFile
 
 # What apps show of an answered message; more would only be carried along.
 QUOTE_CHARS = 1000

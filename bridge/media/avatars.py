@@ -28,8 +28,8 @@ from bridge.media.mime import extension_of
 from bridge.media.probe import probe
 from bridge.media.workshop import Workshop
 from bridge.orders import FetchPicture
+from bridge.supabase.answers import ClaimedPicture, PictureEnd
 from bridge.supabase.patience import until_available
-from bridge.supabase.rpc import ClaimedPicture, PictureEnd
 
 PACE_S = 3.0
 """Between two pictures of one account, on the average."""

@@ -28,8 +28,8 @@ from bridge.media.names import StoragePath, display_name
 from bridge.media.probe import Probe, probe
 from bridge.media.workshop import Workshop
 from bridge.orders import DownloadMedia
+from bridge.supabase.answers import ClaimedAttachment, FileEnd
 from bridge.supabase.patience import Backoff, until_available
-from bridge.supabase.rpc import ClaimedAttachment, FileEnd
 from bridge.supabase.storage import StorageUnavailable
 from bridge.vault import Vault, open_json
 

@@ -31,8 +31,8 @@ from bridge.media.stickers import STICKER_EDGE, write_sticker
 from bridge.media.voice import VoiceNote, write_voice_note
 from bridge.media.workshop import Workshop
 from bridge.orders import Media, Request, Uploaded, UploadMedia
+from bridge.supabase.answers import ClaimedCommand
 from bridge.supabase.patience import until_available
-from bridge.supabase.rpc import ClaimedCommand
 
 STICKER_TYPE = "image/webp"
 PICTURE_TYPE = "image/jpeg"

@@ -22,9 +22,10 @@ from bridge.errors import BridgeError, ConfigError, SupabaseUnavailable
 from bridge.ids import WorkerId
 from bridge.service.disk import make_private
 from bridge.service.load import LATE_S
+from bridge.supabase.answers import Check, Worker
 from bridge.supabase.client import KeyRefused, SchemaMissing, SupabaseHttp
 from bridge.supabase.doorbell import try_realtime
-from bridge.supabase.rpc import BridgeRpc, Check, Worker
+from bridge.supabase.rpc import BridgeRpc
 from bridge.vault import Vault
 
 CLOCK_SKEW_S = 5.0

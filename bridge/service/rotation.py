@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from bridge.accounts.saver import PURPOSE as SESSION_PURPOSE
 from bridge.media.incoming import PURPOSE as MEDIA_PURPOSE
-from bridge.supabase.rpc import SealedItem
+from bridge.supabase.answers import SealedItem
 from bridge.vault import Vault, VaultError, open_json
 
 AT_ONCE = 20

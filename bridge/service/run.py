@@ -44,10 +44,11 @@ from bridge.media.workshop import Workshop
 from bridge.service.disk import emptied, locked, make_private, worker_id
 from bridge.service.load import HostLoad
 from bridge.service.start import checked
+from bridge.supabase.answers import Recorded
 from bridge.supabase.client import SupabaseHttp
 from bridge.supabase.doorbell import Doorbell
 from bridge.supabase.patience import until_available
-from bridge.supabase.rpc import BridgeRpc, Recorded
+from bridge.supabase.rpc import BridgeRpc
 from bridge.supabase.storage import Storage
 from bridge.vault import Vault
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import anyio
 
 from bridge.errors import ConfigError, SupabaseUnavailable
-from bridge.supabase.rpc import BridgeRpc, Check
+from bridge.supabase.answers import Check
+from bridge.supabase.rpc import BridgeRpc
 from bridge.vault import Vault
 
 ATTEMPTS = 3

@@ -14,7 +14,7 @@ from bridge.accounts.saver import PURPOSE as SESSION
 from bridge.ids import AccountId
 from bridge.media.incoming import PURPOSE as MEDIA
 from bridge.service.rotation import Rotated, rotate
-from bridge.supabase.rpc import SealedItem
+from bridge.supabase.answers import SealedItem
 from bridge.vault import Vault, open_json
 from tests.database.project import Bridge, Row, Team, World, message, person
 

@@ -22,8 +22,8 @@ from bridge.events import (
 from bridge.ids import AccountId, CommandId, Jid, LeaseEpoch, SpoolPosition, WhatsAppMessageId
 from bridge.ingest import BATCH_EVENTS, Ingest, Pumping
 from bridge.orders import AskGroup, Request
+from bridge.supabase.answers import Attempt, Recorded, Retry
 from bridge.supabase.client import RequestRefused
-from bridge.supabase.rpc import Attempt, Recorded, Retry
 
 pytestmark = pytest.mark.anyio
 COMMAND = CommandId("c1")

@@ -38,7 +38,7 @@ from bridge.engine.quarantine import EngineKeepsDying
 from bridge.errors import CommandError
 from bridge.ids import AccountId, CommandId, LeaseEpoch
 from bridge.orders import Text
-from bridge.supabase.rpc import Attempt, Retry
+from bridge.supabase.answers import Attempt, Retry
 from bridge.vault import Vault
 from tests.fixtures.simulator import Simulator, fresh_number, own_simulator
 from tests.integration.engine.driver import call, command, phone_jid, text_of

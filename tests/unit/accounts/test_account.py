@@ -38,7 +38,8 @@ from bridge.events import (
 from bridge.ids import AccountId, CommandId, Jid, LeaseEpoch, SpoolPosition, WorkerId
 from bridge.orders import Logout, Text
 from bridge.states import AccountStatus, Desired
-from bridge.supabase.rpc import Attempt, BridgeRpc, Delta, Lease, Retry, Settled, StoredSession
+from bridge.supabase.answers import Attempt, Delta, Lease, Retry, Settled, StoredSession
+from bridge.supabase.rpc import BridgeRpc
 from bridge.vault import Vault
 
 pytestmark = pytest.mark.anyio

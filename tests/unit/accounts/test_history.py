@@ -20,8 +20,8 @@ from bridge.accounts.history import (
 )
 from bridge.events import HistoryDelivery, HistoryPart, PastChat, PastMessage, Person
 from bridge.ids import AccountId, Jid, LeaseEpoch, SpoolPosition, WhatsAppMessageId
+from bridge.supabase.answers import HistoryState, Recorded
 from bridge.supabase.client import RequestRefused
-from bridge.supabase.rpc import HistoryState, Recorded
 
 pytestmark = pytest.mark.anyio
 

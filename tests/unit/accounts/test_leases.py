@@ -10,7 +10,7 @@ import pytest
 
 from bridge.accounts.leases import LeaseKeeper
 from bridge.errors import SupabaseUnavailable
-from bridge.supabase.rpc import Lease
+from bridge.supabase.answers import Lease
 
 pytestmark = pytest.mark.anyio
 

@@ -24,7 +24,7 @@ from bridge.orders import (
     RejectCall,
     Text,
 )
-from bridge.supabase.rpc import ClaimedCommand, CommandContext, Target, TargetFile
+from bridge.supabase.answers import ClaimedCommand, CommandContext, Target, TargetFile
 from tests.unit.commands.test_executor import CHAT, FakeAccount, FakeRpc
 
 pytestmark = pytest.mark.anyio

@@ -10,7 +10,7 @@ import pytest
 from bridge.commands.claimer import Claimer
 from bridge.errors import SupabaseUnavailable
 from bridge.ids import AccountId, CommandId, LeaseEpoch
-from bridge.supabase.rpc import ClaimedCommand
+from bridge.supabase.answers import ClaimedCommand
 
 pytestmark = pytest.mark.anyio
 

@@ -19,7 +19,7 @@ from bridge.errors import CommandError, LeaseLost
 from bridge.ids import AccountId, CommandId, Jid, LeaseEpoch, WhatsAppMessageId
 from bridge.orders import MarkRead, Outgoing, Request, ShowTyping, Text
 from bridge.states import AccountStatus
-from bridge.supabase.rpc import (
+from bridge.supabase.answers import (
     Attempt,
     ClaimedCommand,
     CommandContext,

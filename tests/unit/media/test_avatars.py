@@ -15,7 +15,7 @@ from bridge.ids import AccountId, CommandId, Jid, LeaseEpoch
 from bridge.media.avatars import MAX_ATTEMPTS, Avatars
 from bridge.media.workshop import Workshop
 from bridge.orders import FetchPicture, Request
-from bridge.supabase.rpc import ClaimedPicture, PictureEnd
+from bridge.supabase.answers import ClaimedPicture, PictureEnd
 from bridge.supabase.storage import StorageUnavailable
 from tests.unit.media.makers import picture
 

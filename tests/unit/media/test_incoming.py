@@ -16,7 +16,7 @@ from bridge.ids import AccountId, LeaseEpoch
 from bridge.media.incoming import MAX_ATTEMPTS, PURPOSE, Downloads, sealer
 from bridge.media.workshop import Workshop
 from bridge.orders import DownloadMedia, Request
-from bridge.supabase.rpc import ClaimedAttachment, FileEnd
+from bridge.supabase.answers import ClaimedAttachment, FileEnd
 from bridge.supabase.storage import StorageUnavailable
 from bridge.vault import Vault
 from tests.unit.media.makers import picture

@@ -23,7 +23,7 @@ from bridge.media.hosts import FetchRules, resolve
 from bridge.media.outgoing import Landing, Outbox
 from bridge.media.workshop import Workshop
 from bridge.orders import Media, Request, Uploaded, UploadMedia
-from bridge.supabase.rpc import ClaimedCommand
+from bridge.supabase.answers import ClaimedCommand
 from bridge.supabase.storage import FileNotStored
 from tests.unit.media.makers import (
     animation_that_claims,

@@ -14,7 +14,7 @@ from bridge.engine.spool import MIN_FREE_BYTES
 from bridge.ids import WorkerId
 from bridge.service import doctor
 from bridge.service.load import LATE_S
-from bridge.supabase.rpc import Worker
+from bridge.supabase.answers import Worker
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -9,7 +9,8 @@ import pytest
 
 from bridge.errors import ConfigError, SupabaseUnavailable
 from bridge.service.start import checked
-from bridge.supabase.rpc import BridgeRpc, Check
+from bridge.supabase.answers import Check
+from bridge.supabase.rpc import BridgeRpc
 from bridge.vault import Vault
 
 pytestmark = pytest.mark.anyio
