@@ -31,7 +31,7 @@ demo: $(VENV)/.installed ## start the whole product on this machine, and say wha
 test: setup check ## everything: static checks, then every test (needs no Docker)
 	@echo "Not run here: tests marked docker (they need a Docker engine: make test-docker)"
 	@echo "and tests marked hosted (they need a project: see tests/integration/stack/conftest.py)."
-	$(BIN)/pytest -m "not docker and not hosted"
+	$(BIN)/pytest -m "not docker and not hosted" -n 2 --dist loadfile
 
 test-docker: setup ## the image and the migrations on Supabase's own PostgreSQL; needs Docker
 	$(BIN)/pytest -m docker tests/containers
