@@ -202,6 +202,7 @@ async def test_files_whose_claim_got_no_answer_are_stored_soon(
     assert await stored_bytes(linked.frontend, file) == data
 
 
+@pytest.mark.timeout(150)
 @pytest.mark.parametrize("fault", ["503", "429", "cut"])
 async def test_a_send_of_a_file_waits_for_storage_and_a_text_does_not(
     linked: Linked, stack: StackInfo, tmp_path: Path, fault: str
@@ -229,7 +230,8 @@ async def test_a_send_of_a_file_waits_for_storage_and_a_text_does_not(
         ] == "done"
     finally:
         stack.faults.heal()
-    ended = await linked.frontend.until_command(command, within_s=40)
+    # the next try comes within a minute, by chance
+    ended = await linked.frontend.until_command(command, within_s=80)
     _, received = await got(linked, ended)
     assert received == data
     inbox = await anyio.to_thread.run_sync(lambda: linked.simulator.inbox(linked.customer))
