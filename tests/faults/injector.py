@@ -28,6 +28,8 @@ FAULTS: list[Fault] = []
 Inject = Callable[[World, random.Random], Awaitable[str]]
 OVER_THE_LEASE_S = 2.0
 """So much longer than the lease lasts what is to outlast it."""
+CLOSING_S = 1.0
+"""A host that knows it lost an account closes the session within this."""
 KILLED_IN_A_BURST = 3
 """Standard durability: what one `kill -9` of an engine may cost at most (docs/faults.md)."""
 
@@ -122,10 +124,14 @@ async def freeze_engine(world: World, dice: random.Random) -> str:
 
 @fault("an account given to another host by force", short=True)
 async def steal_lease(world: World, dice: random.Random) -> str:
-    """The lease row is edited: who held it writes nothing from then on."""
+    """The lease row is edited: who held it writes nothing of its own from then on.
+
+    Facts that it was told before may still come (`bridge_record_late`): WhatsApp tells them once.
+    """
     account = dice.choice(world.accounts)
     owner, epoch_before = await _lease(world, account)
     nobody_s = world.size.lease_s + OVER_THE_LEASE_S
+    lost_before = world.host.log.count("not ours any more")
     await world.rows(
         "update whatsapp_baileys_sessions set lease_epoch = lease_epoch + 1,"
         " lease_owner = gen_random_uuid(),"
@@ -134,9 +140,13 @@ async def steal_lease(world: World, dice: random.Random) -> str:
         nobody_s,
         account,
     )
-    before = await _written_by_the_bridge(world, account)
-    await anyio.sleep(nobody_s - 1)
-    assert await _written_by_the_bridge(world, account) == before, "a fenced host wrote"
+    before = await _written_by_its_holder(world, account)
+    free_at = time.monotonic() + nobody_s
+    await world.until_logged(world.host, "not ours any more", times=lost_before + 1)
+    closed_at = time.time() + CLOSING_S
+    await anyio.sleep(max(0, free_at - 1 - time.monotonic()))
+    assert await _written_by_its_holder(world, account) == before, "a fenced host wrote"
+    assert await _told_since(world, account, closed_at) == 0, "a fenced host kept its session"
     await world.until_held_by(owner, [account])
     assert (await _lease(world, account))[1] == epoch_before + 2
     await world.until_flowing()
@@ -152,19 +162,28 @@ async def _lease(world: World, account: str) -> tuple[str, int]:
     return row["owner"], row["lease_epoch"]
 
 
-async def _written_by_the_bridge(world: World, account: str) -> list[Row]:
-    """A fingerprint of every row of the account that only a bridge writes."""
+async def _written_by_its_holder(world: World, account: str) -> list[Row]:
+    """A fingerprint of what only the holder of the lease writes."""
     return await world.rows(
         "select account.status, account.status_reason, account.updated_at, session.generation,"
         " md5(session.auth_state::text) as auth_state, ("
-        "  select count(*) from messages where integration_account_id = account.id"
-        "   and (not from_me or status <> 'pending')) as messages, ("
         "  select count(*) from commands where integration_account_id = account.id"
         "   and status <> 'pending') as commands"
         " from integration_accounts as account join whatsapp_baileys_sessions as session"
         "  on session.integration_account_id = account.id where account.id = %s",
         account,
     )
+
+
+async def _told_since(world: World, account: str, since: float) -> int:
+    """How many messages that WhatsApp carried after this time (Unix seconds) are recorded."""
+    [row] = await world.rows(
+        "select count(*) as messages from messages"
+        " where integration_account_id = %s and sent_at > to_timestamp(%s) and not from_me",
+        account,
+        since,
+    )
+    return int(row["messages"])
 
 
 # ------------------------------------------------------------------------------- Supabase

@@ -133,7 +133,9 @@ class TestChanges:
     async def test_policies_are_asked_for_every_change(self, clients, service, room):
         late, user_id = await clients.user()
         watcher = await Watcher(late).on("INSERT", "notes", f"room_id=eq.{room}").live()
+        of_service = await Watcher(service).on("INSERT", "notes", f"room_id=eq.{room}").live()
         await insert(service, room, n=1)
+        await of_service.next()  # judged for everybody before anybody is told
         await service.table("members").insert({"room_id": room, "user_id": user_id}).execute()
         await insert(service, room, n=2)
         assert [change["record"]["n"] for change in await watcher.next()] == [2]
