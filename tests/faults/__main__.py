@@ -8,15 +8,21 @@ import random
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import anyio
 
+from tests.faults import takeovers
 from tests.faults.bursts import measure
 from tests.faults.injector import FAULTS
 from tests.faults.plan import Fault, Step, schedule
 from tests.faults.report import Outcome, problems, table
 from tests.faults.run import run_plan
 from tests.faults.world import Size, running_world
+
+SHORT_LEASE_S = 5
+DEFAULT_LEASE_S = 10
+"""That of a bridge to which nobody gave another."""
 
 
 def main() -> int:
@@ -27,10 +33,11 @@ def main() -> int:
     parser.add_argument("--short", action="store_true", help="those of `make test`")
     parser.add_argument("--list", action="store_true", help="name the faults, and end")
     parser.add_argument("--accounts", type=int, default=3, help="at most 5")
-    parser.add_argument("--lease", type=int, default=5, help="WABRIDGE_LEASE_SECONDS")
+    parser.add_argument("--lease", type=int, help="WABRIDGE_LEASE_SECONDS")
     parser.add_argument("--pace", type=float, default=0.8, help="seconds between texts, on average")
     parser.add_argument("--durability", choices=["standard", "strict"], default="standard")
     parser.add_argument("--burst-kills", type=int, default=0, help="measure the loss of so many")
+    parser.add_argument("--takeovers", type=int, default=0, help="measure how long so many take")
     parser.add_argument("--keep", type=Path, help="a new directory for logs and data, kept")
     arguments = parser.parse_args()
     faults = chosen(arguments.only or [], short=arguments.short)
@@ -39,7 +46,7 @@ def main() -> int:
         return 0 if arguments.list else 2
     size = Size(
         accounts=arguments.accounts,
-        lease_s=arguments.lease,
+        lease_s=arguments.lease or (DEFAULT_LEASE_S if arguments.takeovers else SHORT_LEASE_S),
         pace_s=arguments.pace,
         durability=arguments.durability,
     )
@@ -50,6 +57,9 @@ def main() -> int:
         if arguments.keep:
             arguments.keep.mkdir(parents=True)
         directory = arguments.keep or Path(scratch)
+        if arguments.takeovers:
+            print(json.dumps(anyio.run(_takeovers, arguments.takeovers, seed, size, directory)))
+            return 0
         if kills:
             outcomes = anyio.run(_burst_kills, kills, seed, size, directory)
         else:
@@ -81,6 +91,11 @@ async def _burst_kills(kills: int, seed: int, size: Size, scratch: Path) -> list
         outcomes, summary = await measure(world, kills=kills, seed=seed, say=say)
         print(json.dumps(summary))
         return outcomes
+
+
+async def _takeovers(number: int, seed: int, size: Size, scratch: Path) -> dict[str, Any]:
+    async with running_world(scratch, size) as world:
+        return await takeovers.measure(world, takeovers=number, seed=seed, say=say)
 
 
 def say(sentence: str) -> None:
