@@ -81,12 +81,7 @@ async def serve(settings: Settings, engine_command: Sequence[str], proxy: str = 
             http.trust()
             info = _info(settings)
             await until_available(lambda: rpc.register_worker(info), what="register")
-            logger.info(
-                "The bridge runs",
-                worker=rpc.worker,
-                version=__version__,
-                schema=check.schema_version,
-            )
+            logger.info("The database is ready", schema=check.schema_version)
             host = EngineHost(
                 EngineSettings(
                     command=engine_command,
@@ -201,7 +196,9 @@ async def _run_parts(
     supervisor.on_lost = leftovers.ring
     stop = anyio.Event()
     async with anyio.create_task_group() as parts:
-        parts.start_soon(_watch_signals, stop, name="signals")
+        await parts.start(_watch_signals, stop, name="signals")
+        # not before: who reads this may send a signal, and nothing is held until now
+        logger.info("The bridge runs", worker=rpc.worker, version=__version__)
         await parts.start(supervisor.run, name="supervisor")
         parts.start_soon(keeper.keep, name="leases")
         load = HostLoad(rpc, settings.state_dir, supervisor.load)
@@ -248,8 +245,9 @@ async def _stop_in_order(
                 logger.warning("Leases could not be given back; they run out by themselves")
 
 
-async def _watch_signals(stop: anyio.Event) -> None:
+async def _watch_signals(stop: anyio.Event, *, task_status: anyio.abc.TaskStatus[None]) -> None:
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        task_status.started()
         async for number in signals:
             if stop.is_set():
                 logger.warning("Second signal: ending at once")
