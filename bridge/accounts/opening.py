@@ -124,11 +124,10 @@ class Opening:
 
     async def _take_turn(self) -> bool:
         """Connections of a host begin one after the other; False if it was stopped meanwhile."""
-        rate = self._around.connect_rate
-        if rate is None or self._plan.mode is Mode.REPLAY:
+        if self._plan.mode is Mode.REPLAY:
             return True
         with self._turn:
-            await rate.turn(urgent=self._plan.mode is Mode.PAIR)
+            await self._around.connect_rate.turn(urgent=self._plan.mode is Mode.PAIR)
         return not self._turn.cancelled_caught
 
     def _restored(self, stored: StoredSession) -> bytes:

@@ -16,6 +16,7 @@ from loguru import logger
 from bridge.accounts.connection import Connection
 from bridge.accounts.ending import Ended, ended_by, first_of
 from bridge.accounts.face import Face
+from bridge.accounts.history import HistoryImport
 from bridge.accounts.ledger import SendLedger
 from bridge.accounts.lifecycle import Occurrence
 from bridge.accounts.link import Link
@@ -106,11 +107,8 @@ class LiveSession:
                 helpers.start_soon(self._extend, session, name="extend the engine's lease")
                 helpers.start_soon(self._settle, session, name="settle commands")
                 helpers.start_soon(self._phone.run, name="watch the phone")
-                if around.record_history is not None and self._plan.history_days:
-                    linked = self.link.came_up if self._plan.mode is Mode.PAIR else None
-                    helpers.start_soon(
-                        around.record_history, session, linked, name="record histories"
-                    )
+                if self._plan.history_days:
+                    helpers.start_soon(self._record_histories, session, name="record histories")
                 if self.link.linked:
                     helpers.start_soon(saver.keep, name="save the state")
                 connection = Connection(
@@ -179,6 +177,12 @@ class LiveSession:
             session, self._ledger, before_sent=before_sent, on_recorded=self._settling.recorded
         )
         self._pumped.set()
+
+    async def _record_histories(self, session: Session) -> None:
+        around = self._around
+        linked = self.link.came_up if self._plan.mode is Mode.PAIR else None
+        histories = HistoryImport(around.rpc, session, seal=around.seal, recorded=around.files_came)
+        await histories.run(linked)
 
     async def _extend(self, session: Session) -> None:
         while True:

@@ -7,7 +7,6 @@ the others do not notice.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -50,12 +49,7 @@ class _Kept:
 
 
 class Supervisor:
-    """Runs the accounts that `apply` names.
-
-    Attributes:
-        on_grown: called when an account came to this host.
-        on_lost: called when one went that this host did not give away.
-    """
+    """Runs the accounts that `apply` names."""
 
     def __init__(self, around: Surroundings) -> None:
         self._around = around
@@ -65,8 +59,6 @@ class Supervisor:
         self._tasks: TaskGroup | None = None
         self._stopping = False
         self._changed = anyio.Event()
-        self.on_grown: Callable[[], None] = lambda: None
-        self.on_lost: Callable[[], None] = lambda: None
 
     @property
     def held(self) -> list[AccountId]:
@@ -118,7 +110,7 @@ class Supervisor:
             grew = True
         if grew:
             self._tell()
-            self.on_grown()
+            self._around.ring()
 
     def _refresh(self, kept: _Kept, lease: Lease, until: float) -> None:
         kept.lease = lease
@@ -214,7 +206,7 @@ class Supervisor:
             kept.ledger.let_go()
             kept.gone.set()
             if not kept.leaves:
-                self.on_lost()
+                self._around.lost()
             self._tell()
 
     async def _behind_barrier(self, kept: _Kept) -> bool:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Protocol
-
-import anyio
+from typing import Any, Protocol
 
 from bridge.accounts.connect_rate import ConnectRate
 from bridge.accounts.ledger import SendLedger
@@ -53,6 +51,7 @@ class Recorder(Protocol):
         self,
         session: Session,
         ledger: SendLedger,
+        /,
         *,
         before_sent: Callable[[], Awaitable[None]],
         on_recorded: Callable[[SpoolPosition], None],
@@ -60,29 +59,27 @@ class Recorder(Protocol):
         """Return when the session delivers no more."""
 
 
-class HistoryRecorder(Protocol):
-    """Records the histories of a session, until it ends."""
-
-    async def __call__(self, session: Session, linked: anyio.Event | None) -> None:
-        """Return when there are no more; `linked` is set when a phone is linked anew."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
     """What all accounts share.
 
     Attributes:
-        ring: something may be claimable now.
+        record: the live way of events.
+        seal: makes unreadable what opens a file at WhatsApp.
+        files_came: told when files of the past were recorded.
+        ring: told when something may be claimable.
+        lost: told when an account went that this host did not give away.
+        typing: told that somebody types; must not wait.
         connect_rate: bounds how many connect at a time.
-        record_history: None = histories stay where they are.
-        typing: somebody types; must not wait.
     """
 
     rpc: BridgeRpc
     host: Hosts
     vault: Vault
     record: Recorder
+    seal: Callable[[AccountId, dict[str, Any]], dict[str, Any]]
+    files_came: Callable[[], None]
     ring: Callable[[], None]
-    record_history: HistoryRecorder | None = None
-    connect_rate: ConnectRate | None = None
-    typing: Callable[[AccountId, LeaseEpoch, TypingShown], None] = lambda *_: None
+    lost: Callable[[], None]
+    typing: Callable[[AccountId, LeaseEpoch, TypingShown], None]
+    connect_rate: ConnectRate

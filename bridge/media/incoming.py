@@ -19,6 +19,7 @@ import anyio
 import msgspec
 from loguru import logger
 
+from bridge.bell import Bell
 from bridge.errors import BridgeError
 from bridge.ids import AccountId, LeaseEpoch
 from bridge.media.attempts import Accounts, Retries, account_here, attempted, on_its_own
@@ -91,7 +92,7 @@ class Bucket(Protocol):
 
 
 class Downloads:
-    """Fetches the files of all accounts of this host."""
+    """Fetches the files of all accounts of this host; `bell` rings when there may be some."""
 
     def __init__(
         self,
@@ -101,6 +102,7 @@ class Downloads:
         accounts: Accounts,
         workshop: Workshop,
         folder: Path,
+        bell: Bell,
         *,
         slots: int = SLOTS,
         poll_interval_s: float = POLL_INTERVAL_S,
@@ -114,19 +116,15 @@ class Downloads:
         self._slots = slots
         self._poll_interval_s = poll_interval_s
         self._known: set[str] = set()
-        self._woken = anyio.Event()
+        self._bell = bell
         self._storage_rest = Backoff(STORAGE_FIRST_S, STORAGE_MOST_S, least_s=0.5)
         self._storage_back_at = 0.0
-
-    def ring(self) -> None:
-        """There may be something to fetch."""
-        self._woken.set()
 
     async def run(self) -> None:
         """Claim and fetch, until cancelled."""
         async with anyio.create_task_group() as files:
             while True:
-                self._woken = anyio.Event()
+                self._bell.hush()
                 if free := self._free():
                     claimed = await until_available(
                         partial(self._rpc.claim_attachments, free, sorted(self._known)),
@@ -135,8 +133,7 @@ class Downloads:
                     for attachment in claimed:
                         self._known.add(attachment.id)
                         files.start_soon(self._take, attachment, name="fetch a file")
-                with anyio.move_on_after(self._pause_s()):
-                    await self._woken.wait()
+                await self._bell.wait(self._pause_s())
 
     def _free(self) -> int:
         """How many may be claimed; none while Storage is away."""
@@ -155,7 +152,7 @@ class Downloads:
                     await self._attempt(attachment)
             finally:
                 self._known.discard(attachment.id)
-                self.ring()
+                self._bell.ring()
 
     async def _attempt(self, attachment: ClaimedAttachment) -> None:
         facts = await attempted(

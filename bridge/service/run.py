@@ -11,30 +11,27 @@ import os
 import platform
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import anyio
-import anyio.lowlevel
 from loguru import logger
 
 from bridge import __version__
 from bridge.accounts.connect_rate import ConnectRate
-from bridge.accounts.history import HistoryImport
 from bridge.accounts.leases import LeaseKeeper
-from bridge.accounts.ledger import SendLedger
 from bridge.accounts.leftovers import Leftovers
 from bridge.accounts.supervisor import Supervisor
 from bridge.accounts.surroundings import Surroundings
 from bridge.accounts.typists import Typists
+from bridge.bell import Bell
 from bridge.commands.claimer import Claimer
 from bridge.commands.executor import Executor
 from bridge.config import Settings
-from bridge.engine.host import EngineHost, EngineSettings, Session
+from bridge.engine.host import EngineHost, EngineSettings
 from bridge.errors import SupabaseUnavailable
 from bridge.heartbeat import keep_beating
-from bridge.ids import AccountId, LeaseEpoch, SpoolPosition
-from bridge.ingest import Ingest, Pumping
+from bridge.ingest import Ingest
 from bridge.media.avatars import Avatars
 from bridge.media.fetch import Fetcher
 from bridge.media.incoming import Downloads, sealer
@@ -44,7 +41,6 @@ from bridge.media.workshop import Workshop
 from bridge.service.disk import emptied, locked, make_private, worker_id
 from bridge.service.load import HostLoad
 from bridge.service.start import checked
-from bridge.supabase.answers import Recorded
 from bridge.supabase.client import SupabaseHttp
 from bridge.supabase.doorbell import Doorbell
 from bridge.supabase.patience import until_available
@@ -108,100 +104,68 @@ async def _run_parts(
     workshop: Workshop,
 ) -> None:
     folder = emptied(settings.state_dir / "media")
-
-    def files_came() -> None:
-        downloads.ring()
-
-    ingest = Ingest(rpc, seal=sealer(vault), files_came=files_came)
-
-    async def record(
-        session: Session,
-        ledger: SendLedger,
-        *,
-        before_sent: Callable[[], Awaitable[None]],
-        on_recorded: Callable[[SpoolPosition], None],
-    ) -> None:
-        await ingest.pump(
-            Pumping(feed=session, outcomes=ledger, before_sent=before_sent, on_recorded=on_recorded)
-        )
-
-    class LateRecords:
-        """Facts for an account that another host holds now."""
-
-        async def record_events(
-            self, account: AccountId, epoch: LeaseEpoch, events: Sequence[dict[str, Any]]
-        ) -> Recorded:
-            return await rpc.record_late(account, epoch, events)
-
-    late = Ingest(LateRecords(), seal=sealer(vault), files_came=files_came)
-
-    async def record_late(session: Session) -> None:
-        await late.pump(
-            Pumping(
-                feed=session,
-                outcomes=SendLedger(),
-                before_sent=anyio.lowlevel.checkpoint,
-                on_recorded=lambda _: None,
-            )
-        )
-
-    async def record_history(session: Session, linked: anyio.Event | None) -> None:
-        await HistoryImport(rpc, session, seal=sealer(vault), recorded=files_came).run(linked)
-
-    def ring_for_claims() -> None:
-        claimer.ring()
-
+    # What wakes whom, made first: nobody has to know who rings for him.
+    claims, leases, files, losses = Bell(), Bell(), Bell(), Bell()
+    seal = sealer(vault)
     typists = Typists(rpc)
     supervisor = Supervisor(
         Surroundings(
             rpc=rpc,
             host=host,
             vault=vault,
-            record=record,
-            ring=ring_for_claims,
-            record_history=record_history,
-            connect_rate=ConnectRate(settings.connects_per_s),
+            record=Ingest(rpc.record_events, seal=seal, files_came=files.ring).pump,
+            seal=seal,
+            files_came=files.ring,
+            ring=claims.ring,
+            lost=losses.ring,
             typing=typists.tell,
+            connect_rate=ConnectRate(settings.connects_per_s),
         )
     )
-    downloads = Downloads(rpc, storage, vault, supervisor, workshop, folder)
+    keeper = LeaseKeeper(
+        rpc,
+        bell=leases,
+        capacity=settings.capacity,
+        lease_s=settings.lease_s,
+        apply=supervisor.apply,
+    )
+    leftovers = Leftovers(
+        rpc,
+        host,
+        vault,
+        bell=losses,
+        held=lambda: supervisor.held,
+        record=Ingest(rpc.record_late, seal=seal, files_came=files.ring).pump,
+    )
+    downloads = Downloads(rpc, storage, vault, supervisor, workshop, folder, files)
     avatars = Avatars(rpc, storage, supervisor, workshop, folder)
     fetcher = Fetcher(folder)
     outbox = Outbox(rpc, storage, fetcher, workshop, folder)
-    keeper = LeaseKeeper(
-        rpc, capacity=settings.capacity, lease_s=settings.lease_s, apply=supervisor.apply
+    doorbell = Doorbell(settings.supabase_url, settings.service_key, claims.ring, leases.ring)
+    executor = Executor(
+        rpc,
+        supervisor,
+        outbox,
+        previews=Previews(fetcher, workshop),
+        pictures=outbox.picture,
+        avatars=avatars.refresh,
     )
-
-    def ring() -> None:
-        claimer.ring()
-        keeper.ring()
-
-    doorbell = Doorbell(settings.supabase_url, settings.service_key, ring)
     claimer = Claimer(
         rpc,
-        Executor(
-            rpc,
-            supervisor,
-            outbox,
-            previews=Previews(fetcher, workshop),
-            pictures=outbox.picture,
-            avatars=avatars.refresh,
-        ).execute,
+        executor.execute,
+        bell=claims,
         slots=max(MIN_SLOTS, SLOTS_PER_ACCOUNT * settings.capacity),
         poll_interval_s=settings.poll_interval_s,
-        found=doorbell.found if settings.realtime else lambda _age_s: None,
+        found=doorbell.found,
     )
-    supervisor.on_grown = claimer.ring
-    leftovers = Leftovers(rpc, host, vault, held=lambda: supervisor.held, record=record_late)
-    supervisor.on_lost = leftovers.ring
-    stop = anyio.Event()
+    load = HostLoad(rpc, settings.state_dir, supervisor.load)
+    stop, claims_ended = anyio.Event(), anyio.Event()
     async with anyio.create_task_group() as parts:
         await parts.start(_watch_signals, stop, name="signals")
         # not before: who reads this may send a signal, and nothing is held until now
         logger.info("The bridge runs", worker=rpc.worker, version=__version__)
         await parts.start(supervisor.run, name="supervisor")
         parts.start_soon(keeper.keep, name="leases")
-        load = HostLoad(rpc, settings.state_dir, supervisor.load)
         parts.start_soon(keep_beating, rpc, info, load, name="heartbeat")
         if settings.realtime:
             parts.start_soon(doorbell.keep, name="doorbell")
@@ -209,7 +173,6 @@ async def _run_parts(
         parts.start_soon(leftovers.keep, name="leftovers")
         parts.start_soon(typists.run, name="who types")
         parts.start_soon(avatars.run, name="pictures of people")
-        claims_ended = anyio.Event()
         parts.start_soon(_claim, claimer, claims_ended, name="claims")
         await stop.wait()
         await _stop_in_order(claimer, claims_ended, supervisor, keeper, rpc)

@@ -29,6 +29,7 @@ from bridge.errors import AccountError, CommandError, LeaseLost
 from bridge.events import (
     Connected,
     Disconnected,
+    HistoryDelivery,
     PairingFailed,
     PhoneSeen,
     QrShown,
@@ -38,7 +39,15 @@ from bridge.events import (
 from bridge.ids import AccountId, CommandId, Jid, LeaseEpoch, SpoolPosition, WorkerId
 from bridge.orders import Logout, Text
 from bridge.states import AccountStatus, Desired
-from bridge.supabase.answers import Attempt, Delta, Lease, Retry, Settled, StoredSession
+from bridge.supabase.answers import (
+    Attempt,
+    Delta,
+    HistoryState,
+    Lease,
+    Retry,
+    Settled,
+    StoredSession,
+)
 from bridge.supabase.rpc import BridgeRpc
 from bridge.vault import Vault
 
@@ -69,8 +78,11 @@ class FakeReplica:
 class FakeSession:
     """Signals are put in by the test."""
 
-    def __init__(self) -> None:
+    def __init__(self, epoch: LeaseEpoch) -> None:
+        self.account = ACCOUNT
+        self.epoch = epoch
         self.signals: Stream[Signal] = Stream()
+        self.history: Stream[HistoryDelivery] = Stream()
         self.replica = FakeReplica()
         self.sent: list[tuple[str, str]] = []
         self.forgotten = False
@@ -128,7 +140,7 @@ class FakeHost:
             raise self.faults.pop(0)
         self.opened.append((type(image).__name__, pairing))
         self.strict.append(strict)
-        self.sessions.append(FakeSession())
+        self.sessions.append(FakeSession(epoch))
         self.more.set()
         return self.sessions[-1]
 
@@ -210,6 +222,11 @@ class FakeRpc:
             deltas=self.deltas,
         )
 
+    async def history_state(self, account: object, epoch: object, days: int) -> HistoryState:
+        return HistoryState(sync_status="done", sync_progress=100)
+
+    async def begin_history(self, account: object, epoch: object) -> None: ...
+
     async def destroy_session(self, account: AccountId, epoch: LeaseEpoch) -> None:
         self.destroyed += 1
         self.state = None
@@ -245,7 +262,12 @@ class World:
             host=cast("Any", self.host),
             vault=VAULT,
             record=cast("Any", self._record),
+            seal=lambda _account, media: media,
+            files_came=lambda: None,
             ring=lambda: None,
+            lost=lambda: None,
+            typing=lambda *_: None,
+            connect_rate=ConnectRate(1000.0),
         )
 
     async def _record(self, *_: object, **__: object) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import anyio
 import pytest
 
+from bridge.bell import Bell
 from bridge.errors import CommandError, LeaseLost
 from bridge.ids import AccountId, LeaseEpoch
 from bridge.media.incoming import MAX_ATTEMPTS, PURPOSE, Downloads, sealer
@@ -112,13 +113,14 @@ Running = Callable[..., Any]
 @pytest.fixture
 def running(workshop: Workshop, folder: Path) -> Running:
     @asynccontextmanager
-    async def run(world: World) -> AsyncIterator[Downloads]:
+    async def run(world: World) -> AsyncIterator[Bell]:
+        bell = Bell()
         downloads = Downloads(
-            world, world, VAULT, world, workshop, folder, slots=2, poll_interval_s=0.05
+            world, world, VAULT, world, workshop, folder, bell, slots=2, poll_interval_s=0.05
         )
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(downloads.run)
-            yield downloads
+            yield bell
             tasks.cancel_scope.cancel()
         assert list(folder.iterdir()) == [], "nothing is left behind"
 
@@ -221,11 +223,11 @@ async def test_a_claim_names_what_is_being_fetched_and_nothing_else(running: Run
 
     world.upload = slow  # type: ignore[method-assign]
     world.queue = [claimed(id="1")]
-    async with running(world) as downloads:
+    async with running(world) as bell:
         with anyio.fail_after(10):
             await fetching.wait()
             asked = len(world.told_known)
-            downloads.ring()
+            bell.ring()
             while len(world.told_known) == asked:
                 await anyio.wait_all_tasks_blocked()
             assert world.told_known[-1] == ["1"]
@@ -239,13 +241,13 @@ async def test_a_lost_lease_leaves_the_file_and_the_others_go_on(running: Runnin
     world = World()
     world.fault = LeaseLost("Another host runs this account now.")
     world.queue = [claimed(id="1")]
-    async with running(world) as downloads:
+    async with running(world) as bell:
         with anyio.fail_after(10):
             while not world.orders:
                 await anyio.wait_all_tasks_blocked()
         world.fault = None
         world.queue = [claimed(id="2")]
-        downloads.ring()
+        bell.ring()
         await world.until_ended()
     assert [status for status, _ in world.ended] == ["stored"]
 
