@@ -46,7 +46,7 @@ class EngineSettings:
     Attributes:
         command: command line of an engine; the number of its socket is appended.
         state_dir: private directory on disk.
-        session_dir: private directory, best on a RAM disk (`session_dir_for`).
+        session_dir: private directory, best on a RAM disk.
         device_name: what the phone shows under "Linked devices"; one for all accounts.
         connect_timeout_s: for a linked device to be connected for the first time.
         pairing_timeout_s: for the person with the phone; WhatsApp itself gives up after 160 s.
@@ -465,17 +465,6 @@ def _boot_id() -> str:
         return ""
 
 
-def session_dir_for(state_dir: Path, *, ram_disk: Path = Path("/dev/shm")) -> Path:  # noqa: S108
-    """Where live session files go: a RAM disk if there is one, else beside the spool.
-
-    On a disk pairing takes three seconds instead of half a one.
-    """
-    if not ram_disk.is_dir():
-        return state_dir / "sessions"
-    name = str(state_dir.resolve()).strip("/").replace("/", "-")
-    return ram_disk / f"wabridge-{name}"
-
-
 __all__ = [
     "USE_LOCAL",
     "EngineDied",
@@ -487,5 +476,4 @@ __all__ = [
     "Remains",
     "Session",
     "UseLocal",
-    "session_dir_for",
 ]
