@@ -285,7 +285,7 @@ class Account:
             pairing=pairing,
             known_epoch=self._known_epoch,
             settles=not self._settled,
-            history_days=int(self._lease.settings.get("history_days", 14)),
+            history_days=int(self.settings.get("history_days", 14)),
             strict=self.settings.get("durability") == "strict",
             receive_typing=self.settings.get("receive_typing") is True,
         )

@@ -61,8 +61,8 @@ def _codes(module: ast.Module) -> Iterator[str]:
     for node in ast.walk(module):
         match node:
             case ast.ClassDef():
-                for each in node.body:
-                    match each:
+                for statement in node.body:
+                    match statement:
                         case ast.Assign(targets=[ast.Name(id="code")], value=value):
                             yield from _texts(value)
             case ast.Call(func=ast.Name(id="Refusal" | "_Trouble"), args=[first, *_]):

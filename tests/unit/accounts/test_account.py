@@ -123,6 +123,7 @@ class FakeHost:
         self.local: LocalState | None = None
         self.intact = True
         self.strict: list[bool] = []
+        self.history_days: list[int] = []
         self.more = anyio.Event()
 
     async def open(
@@ -140,6 +141,7 @@ class FakeHost:
             raise self.faults.pop(0)
         self.opened.append((type(image).__name__, pairing))
         self.strict.append(strict)
+        self.history_days.append(history_days)
         self.sessions.append(FakeSession(epoch))
         self.more.set()
         return self.sessions[-1]
@@ -171,6 +173,7 @@ class FakeRpc:
     def __init__(self, *, linked: bool) -> None:
         self.row: dict[str, Any] = {}
         self.shown: list[str] = []
+        self.told: list[tuple[str, str]] = []
         self.settled: list[object] = []
         self.finished: list[tuple[str, str]] = []
         self.destroyed = 0
@@ -200,6 +203,7 @@ class FakeRpc:
         self.row |= changes
         if "status_reason" in changes:
             self.shown.append(changes["status_reason"])
+            self.told.append((changes["status_reason"], changes["status_detail"]))
         self.changed.set()
         self.changed = anyio.Event()
 
@@ -341,6 +345,34 @@ async def test_durability_is_what_the_account_says(durability: str, strict: bool
     async with world.running():
         await world.host.session(0)
     assert world.host.strict == [strict]
+
+
+async def test_a_phone_is_linked_with_the_settings_of_that_moment() -> None:
+    world = World(linked=False, desired=Desired.STOPPED)
+    async with world.running() as account, anyio.create_task_group() as tasks:
+        lease = msgspec.structs.replace(world.lease, settings={"history_days": 90})
+        account.renewed(lease, time.monotonic() + 60)
+        tasks.start_soon(account.connect, PairByQr())
+        (await world.host.session(0)).signals.put(QrShown(text="2@x", valid_s=60))
+    assert world.host.history_days == [90]
+
+
+async def test_what_keeps_a_session_from_being_opened_is_said_as_it_is() -> None:
+    world = World(linked=True, desired=Desired.RUNNING)
+    sentence = "The spool directory cannot be read or written."
+    world.host.faults = [AccountError(sentence, code="spool_unusable")]
+    async with world.running():
+        await world.host.session(0)
+    assert ("connect_failure", sentence) in world.rpc.told
+
+
+async def test_an_end_that_is_not_whatsapps_is_not_called_its() -> None:
+    world = World(linked=True, desired=Desired.RUNNING)
+    lost = SessionEnded(code="connect_failure", detail="The engine lost this session.")
+    async with world.running():
+        (await world.host.session(0)).signals.put(lost)
+        await world.host.session(1)
+    assert ("connect_failure", lost.detail) in world.rpc.told
 
 
 async def test_connect_answers_when_the_qr_is_out_and_the_row_has_it() -> None:
