@@ -20,7 +20,8 @@ from bridge.accounts.ending import first_of
 from bridge.accounts.ledger import SendLedger
 from bridge.accounts.surroundings import Recorder
 from bridge.bell import Bell
-from bridge.engine.host import Remains, Session
+from bridge.engine.files import Remains
+from bridge.engine.session import Session
 from bridge.errors import AccountError, BridgeError, SupabaseUnavailable
 from bridge.ids import AccountId, LeaseEpoch, WorkerId
 from bridge.supabase.answers import LeaseEpochRow

@@ -26,7 +26,7 @@ from bridge.accounts.plan import Mode, Plan
 from bridge.accounts.saver import Saver
 from bridge.accounts.settling import Settling
 from bridge.accounts.surroundings import Surroundings
-from bridge.engine.host import EngineDied, Session
+from bridge.engine.session import EngineDied, Session
 from bridge.errors import AccountError, BridgeError, LeaseLost
 from bridge.events import TypingShown
 

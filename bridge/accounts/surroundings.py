@@ -8,7 +8,9 @@ from typing import Any, Protocol
 
 from bridge.accounts.connect_rate import ConnectRate
 from bridge.accounts.ledger import SendLedger
-from bridge.engine.host import LocalState, PairByCode, PairByQr, Session, UseLocal
+from bridge.engine.files import LocalState, UseLocal
+from bridge.engine.host import PairByCode, PairByQr
+from bridge.engine.session import Session
 from bridge.events import TypingShown
 from bridge.ids import AccountId, LeaseEpoch, SpoolPosition
 from bridge.supabase.rpc import BridgeRpc
@@ -31,17 +33,21 @@ class Hosts(Protocol):
     ) -> Session:
         """Start a session."""
 
+    async def forget(self, account: AccountId) -> None:
+        """Delete a session file."""
+
+
+class Files(Protocol):
+    """What is needed of the disk."""
+
     def local_state(self, account: AccountId) -> LocalState | None:
-        """What an earlier run left on this disk."""
+        """What an earlier run left of the account."""
 
     async def local_is_intact(self, account: AccountId) -> bool:
         """Whether that file can be used."""
 
-    def accounts_with_unrecorded_events(self) -> list[AccountId]:
-        """Whose spools are not empty."""
-
-    async def forget(self, account: AccountId) -> None:
-        """Delete a session file."""
+    async def has_unrecorded_events(self, account: AccountId) -> bool:
+        """Whether the spool is not empty."""
 
 
 class Recorder(Protocol):
@@ -75,6 +81,7 @@ class Surroundings:
 
     rpc: BridgeRpc
     host: Hosts
+    files: Files
     vault: Vault
     record: Recorder
     seal: Callable[[AccountId, dict[str, Any]], dict[str, Any]]

@@ -2,7 +2,8 @@
 
 In the parent:
 
-    host         owns the engine processes, and the files of accounts on this host's disks
+    host         owns the engine processes, and the sessions in them
+    files        what is on this host's disks of its accounts
     fleet        which account goes into which process, and which process is replaced
     process      one process: start, talk, watch, end
     quarantine   which account it is that kills its engine

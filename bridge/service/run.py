@@ -112,6 +112,7 @@ async def _run_parts(
         Surroundings(
             rpc=rpc,
             host=host,
+            files=host.files,
             vault=vault,
             record=Ingest(rpc.record_events, seal=seal, files_came=files.ring).pump,
             seal=seal,

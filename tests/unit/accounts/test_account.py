@@ -21,10 +21,11 @@ from bridge.accounts.saver import PURPOSE
 from bridge.accounts.supervisor import Supervisor
 from bridge.accounts.surroundings import Surroundings
 from bridge.engine.checkpoint import CheckpointUnusable
-from bridge.engine.host import EngineDied, LocalState, PairByQr, UseLocal
+from bridge.engine.files import LocalState, UseLocal
+from bridge.engine.host import PairByQr
 from bridge.engine.quarantine import EngineKeepsDying
 from bridge.engine.replica import encode_base
-from bridge.engine.session import Stream
+from bridge.engine.session import EngineDied, Stream
 from bridge.errors import AccountError, CommandError, LeaseLost
 from bridge.events import (
     Connected,
@@ -159,8 +160,8 @@ class FakeHost:
     async def local_is_intact(self, account: AccountId) -> bool:
         return self.intact
 
-    def accounts_with_unrecorded_events(self) -> list[AccountId]:
-        return []
+    async def has_unrecorded_events(self, account: AccountId) -> bool:
+        return False
 
     async def forget(self, account: AccountId) -> None: ...
 
@@ -264,6 +265,7 @@ class World:
         self.around = Surroundings(
             rpc=cast("BridgeRpc", self.rpc),
             host=cast("Any", self.host),
+            files=cast("Any", self.host),
             vault=VAULT,
             record=cast("Any", self._record),
             seal=lambda _account, media: media,
