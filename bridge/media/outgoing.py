@@ -196,9 +196,7 @@ class Outbox:
         return await self._prepared(command, account, wanted)
 
     @asynccontextmanager
-    async def picture(
-        self, _command: ClaimedCommand, account: Sender, storage_path: str
-    ) -> AsyncIterator[Path]:
+    async def picture(self, account: Sender, storage_path: str) -> AsyncIterator[Path]:
         """A picture of the bucket on this host, for a profile or a group.
 
         :raises CommandError: if it is not there, too large, or no JPEG.

@@ -146,7 +146,7 @@ async def _run_parts(
     executor = Executor(
         rpc,
         supervisor,
-        outbox,
+        files=outbox,
         previews=Previews(fetcher, workshop),
         pictures=outbox.picture,
         avatars=avatars.refresh,
