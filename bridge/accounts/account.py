@@ -321,6 +321,8 @@ class Account:
             if retries and goal is Goal.PAIR and not self._has_auth:
                 occurrence = Occurrence.PAIRING_FAILED
             match TRANSITIONS[occurrence].then:
+                case Next.RETRY if self._goal is Goal.REST:
+                    return  # somebody asked for that while it was closing, and tells it
                 case Next.RETRY:
                     pause_s = self._pause_s(occurrence)
                     await self._face.show(occurrence, sentence=ended.sentence, retry_in_s=pause_s)

@@ -1,7 +1,7 @@
 """Wanted against running: one task for each account that is held, behind a crash barrier.
 
-This is one of the two places where any exception is caught: whatever happens in one account's task,
-the others do not notice.
+Whatever happens in one account's task, the others do not notice: any exception is caught here, as
+it is around a command (`commands.executor`) and a file (`media.attempts`).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """One command: parse, do, finish.
 
-This is one of the two places where any exception is caught: whatever happens, only this row fails.
+Any exception is caught here: whatever happens, only this row fails.
 """
 
 from __future__ import annotations

@@ -89,6 +89,8 @@ class FakeSession:
         self.forgotten = False
         self.extended: list[float] = []
         self.closed = False
+        self.leaving = anyio.Event()
+        self.may_leave: anyio.Event | None = None
 
     async def replayed(self) -> SpoolPosition:
         return SpoolPosition(0)
@@ -104,7 +106,10 @@ class FakeSession:
     async def ask(self, order: Logout) -> None:
         self.signals.put(SessionEnded(code="logged_out"))
 
-    async def disconnect(self) -> None: ...
+    async def disconnect(self) -> None:
+        self.leaving.set()
+        if self.may_leave is not None:
+            await self.may_leave.wait()
 
     async def aclose(self) -> None:
         self.closed = True
@@ -606,6 +611,24 @@ async def test_a_state_that_does_not_open_is_told_and_kept(
         assert caught.value.code == reason
     assert world.host.opened == []
     assert world.rpc.destroyed == 0
+
+
+async def test_a_failure_is_not_tried_again_after_somebody_asked_for_rest() -> None:
+    world = World(linked=True, desired=Desired.RUNNING)
+    async with world.running() as account, anyio.create_task_group() as tasks:
+        session = await world.host.session(0)
+        session.may_leave = anyio.Event()
+        session.signals.put(ME)
+        await world.rpc.until("connected")
+        session.signals.put(SessionEnded(code="connect_failure"))
+        with anyio.fail_after(20):
+            await session.leaving.wait()
+        tasks.start_soon(account.disconnect)
+        await anyio.wait_all_tasks_blocked()
+        session.may_leave.set()
+        await world.rpc.until("disconnected_by_user")
+    assert "connect_failure" not in world.rpc.shown
+    assert len(world.host.opened) == 1
 
 
 async def test_disconnect_keeps_and_logout_destroys() -> None:
