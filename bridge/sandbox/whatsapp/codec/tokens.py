@@ -39,7 +39,7 @@ class Tokens:
 
 
 def engine_library() -> Path:
-    """The Go library inside the installed neonize.
+    """The Go library inside the installed neonize, under its real path, as in the mappings.
 
     :raises TokensMissing: if there is none for this platform.
     """
@@ -48,7 +48,7 @@ def engine_library() -> Path:
     found = [path for folder in folders or () for path in Path(folder).glob("neonize-linux-*.so")]
     if not found:
         raise TokensMissing("neonize is not installed with a library for Linux")
-    return found[0]
+    return found[0].resolve()
 
 
 def read_tokens() -> Tokens:
