@@ -52,9 +52,14 @@ def engine_library() -> Path:
 
 
 def read_tokens() -> Tokens:
-    """Read the table in a child process (about 0.2 s)."""
-    command = [sys.executable, "-m", __name__]
-    answer = subprocess.run(command, check=True, capture_output=True)
+    """Read the table in a child process (about 0.2 s).
+
+    :raises TokensMissing: if there is none; the child's last words say why.
+    """
+    answer = subprocess.run([sys.executable, "-m", __name__], check=False, capture_output=True)
+    if answer.returncode != 0:
+        words = answer.stderr.decode(errors="replace").strip().splitlines()
+        raise TokensMissing(words[-1] if words else "the engine's library ended the process")
     return msgspec.json.decode(answer.stdout, type=Tokens)
 
 

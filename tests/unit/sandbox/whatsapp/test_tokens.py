@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from bridge.sandbox.whatsapp.codec import tokens
 
 
@@ -20,3 +22,9 @@ def test_an_engine_behind_a_symbolic_link_is_read(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.stdout.strip(), done.stderr) == ("236", "")
+
+
+def test_a_table_that_cannot_be_read_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(tokens.TokensMissing, match="ended the process"):
+        tokens.read_tokens()
