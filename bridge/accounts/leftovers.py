@@ -101,6 +101,8 @@ class Leftovers:
                 continue  # the lease loop tells of it
             except BridgeError as fault:
                 logger.error("Leftovers could not be cleared", code=fault.code)
+            except OSError as fault:
+                logger.error("Leftovers could not be read", error=type(fault).__name__)
 
     async def look(self) -> None:
         """Clear what other hosts have taken.

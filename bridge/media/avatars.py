@@ -21,7 +21,15 @@ from loguru import logger
 
 from bridge.errors import BridgeError, CommandError, LeaseLost
 from bridge.ids import AccountId, CommandId, LeaseEpoch
-from bridge.media.attempts import Accounts, Asked, Retries, account_here, attempted, on_its_own
+from bridge.media.attempts import (
+    Accounts,
+    Asked,
+    Retries,
+    account_here,
+    attempted,
+    given_out,
+    on_its_own,
+)
 from bridge.media.incoming import Bucket
 from bridge.media.limits import MIB, MediaKind
 from bridge.media.mime import extension_of
@@ -107,7 +115,7 @@ class Avatars:
     async def run(self) -> None:
         """Fetch one picture an account, pause, and again, until cancelled."""
         while True:
-            claimed = await until_available(self._rpc.claim_pictures, what="claim pictures")
+            claimed = await given_out(self._rpc.claim_pictures, what="claim pictures")
             async with anyio.create_task_group() as pictures:
                 for each in claimed:
                     pictures.start_soon(self._take, each, name="fetch a picture")

@@ -22,7 +22,14 @@ from loguru import logger
 from bridge.bell import Bell
 from bridge.errors import BridgeError
 from bridge.ids import AccountId, LeaseEpoch
-from bridge.media.attempts import Accounts, Retries, account_here, attempted, on_its_own
+from bridge.media.attempts import (
+    Accounts,
+    Retries,
+    account_here,
+    attempted,
+    given_out,
+    on_its_own,
+)
 from bridge.media.limits import MediaKind, MediaLimits, MediaTooLarge
 from bridge.media.mime import bare_type
 from bridge.media.names import StoragePath, display_name
@@ -126,7 +133,7 @@ class Downloads:
             while True:
                 self._bell.hush()
                 if free := self._free():
-                    claimed = await until_available(
+                    claimed = await given_out(
                         partial(self._rpc.claim_attachments, free, sorted(self._known)),
                         what="claim attachments",
                     )

@@ -18,6 +18,7 @@ from bridge.media.incoming import MAX_ATTEMPTS, PURPOSE, Downloads, sealer
 from bridge.media.workshop import Workshop
 from bridge.orders import DownloadMedia, Request
 from bridge.supabase.answers import ClaimedAttachment, FileEnd
+from bridge.supabase.client import RequestRefused
 from bridge.supabase.storage import StorageUnavailable
 from bridge.vault import Vault
 from tests.unit.media.makers import picture
@@ -60,9 +61,12 @@ class World:
         self.fault: Exception | None = None
         self.bucket_fault: Exception | None = None
         self.runs_here = True
+        self.refusals: list[Exception] = []
 
     async def claim_attachments(self, limit: int, known: Sequence[str]) -> list[ClaimedAttachment]:
         self.told_known.append(list(known))
+        if self.refusals:
+            raise self.refusals.pop()
         taken, self.queue = self.queue[:limit], self.queue[limit:]
         return taken
 
@@ -250,6 +254,14 @@ async def test_a_lost_lease_leaves_the_file_and_the_others_go_on(running: Runnin
         bell.ring()
         await world.until_ended()
     assert [status for status, _ in world.ended] == ["stored"]
+
+
+async def test_a_claim_that_the_database_refuses_does_not_end_the_bridge(running: Running) -> None:
+    world = World()
+    world.refusals = [RequestRefused("One row of a million is odd.", "XX000")]
+    world.queue = [claimed()]
+    async with running(world):
+        assert (await world.until_ended())[0] == "stored"
 
 
 async def test_a_key_of_another_account_opens_nothing(running: Running) -> None:
