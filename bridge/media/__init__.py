@@ -14,6 +14,7 @@ No decoder of images, audio or video is ever loaded into this process:
     addresses   which addresses belong to the public internet
     hosts       whom a `media_url` may make the bridge ask
     sink        a file written piece by piece, hashed on the way
+    storing     scratch files, and the bucket that has each bytes once
     fetch       a `media_url` becomes a file on disk
     probe       what a file is: type, size in pixels, duration, thumbnail
     voice       any audio becomes a voice note

@@ -9,7 +9,6 @@ times. The same bytes have the same path, so that a picture that comes back is s
 from __future__ import annotations
 
 import random
-import uuid
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
@@ -30,10 +29,10 @@ from bridge.media.attempts import (
     given_out,
     on_its_own,
 )
-from bridge.media.incoming import Bucket
 from bridge.media.limits import MIB, MediaKind
 from bridge.media.mime import extension_of
 from bridge.media.probe import probe
+from bridge.media.storing import Bucket, scratch
 from bridge.media.workshop import Workshop
 from bridge.orders import FetchPicture
 from bridge.supabase.answers import ClaimedPicture, PictureEnd
@@ -150,15 +149,12 @@ class Avatars:
     async def _fetch(self, claimed: ClaimedPicture) -> str:
         account = await account_here(self._accounts, claimed.account_id, claimed.lease_epoch)
         finish = partial(self._rpc.finish_picture, claimed)
-        file = self._folder / f"picture-{uuid.uuid4().hex}"
-        try:
+        with scratch(self._folder) as file:
             answer = await self._ask(account, claimed, file)
             if answer.state != "fetched":
                 await self._finish(partial(finish, answer.state))
                 return answer.state
             path = await self._stored(claimed, answer.sha256, file)
-        finally:
-            file.unlink(missing_ok=True)
         await self._finish(partial(finish, "stored", path=path, picture_id=answer.id))
         return "stored"
 

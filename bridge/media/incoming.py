@@ -9,7 +9,6 @@ and no message ever waits for its file.
 from __future__ import annotations
 
 import base64
-import uuid
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -34,6 +33,7 @@ from bridge.media.limits import MediaKind, MediaLimits, MediaTooLarge
 from bridge.media.mime import bare_type
 from bridge.media.names import StoragePath, display_name
 from bridge.media.probe import Probe, probe
+from bridge.media.storing import Bucket, KnowsFiles, scratch, stored_once
 from bridge.media.workshop import Workshop
 from bridge.orders import DownloadMedia
 from bridge.supabase.answers import ClaimedAttachment, FileEnd
@@ -65,16 +65,11 @@ def sealer(vault: Vault) -> Callable[[AccountId, dict[str, Any]], dict[str, Any]
     return seal
 
 
-class IncomingRpc(Protocol):
+class IncomingRpc(KnowsFiles, Protocol):
     """What is needed of the database."""
 
     async def claim_attachments(self, limit: int, known: Sequence[str]) -> list[ClaimedAttachment]:
         """Take files that are due, except those that are being fetched."""
-
-    async def find_stored_file(
-        self, account: AccountId, epoch: LeaseEpoch, sha256: str
-    ) -> str | None:
-        """Where these bytes are already."""
 
     async def finish_attachment(
         self,
@@ -89,13 +84,6 @@ class IncomingRpc(Protocol):
         counts: bool = True,
     ) -> bool:
         """End it, or put it back."""
-
-
-class Bucket(Protocol):
-    """Where files are stored."""
-
-    async def upload(self, path: str, file: Path, *, mime_type: str) -> None:
-        """Store a file."""
 
 
 class Downloads:
@@ -183,8 +171,7 @@ class Downloads:
             generation=0,
         )
         account = await account_here(self._accounts, attachment.account_id, attachment.lease_epoch)
-        file = self._folder / f"incoming-{uuid.uuid4().hex}"
-        try:
+        with scratch(self._folder) as file:
             answer = msgspec.convert(
                 await account.ask(
                     DownloadMedia(
@@ -200,23 +187,12 @@ class Downloads:
                 file_name=attachment.file_name,
             )
             path = await self._stored(attachment, file, answer.sha256, seen)
-        finally:
-            file.unlink(missing_ok=True)
         return _facts(attachment, answer, seen, path)
 
     async def _stored(
         self, attachment: ClaimedAttachment, file: Path, sha256: str, seen: Probe
     ) -> str:
-        """Path of these bytes in the bucket; they are uploaded if the account has them not yet."""
-        known = await until_available(
-            lambda: self._rpc.find_stored_file(
-                attachment.account_id, attachment.lease_epoch, sha256
-            ),
-            what="find a stored file",
-        )
-        if known is not None:
-            return known
-        path = StoragePath.of(
+        place = StoragePath.of(
             workspace_id=attachment.workspace_id,
             account_id=attachment.account_id,
             conversation_id=attachment.conversation_id,
@@ -224,8 +200,15 @@ class Downloads:
             name=attachment.file_name or attachment.kind,
             mime_type=seen.mime_type,
         )
-        await self._bucket.upload(str(path), file, mime_type=seen.mime_type)
-        return str(path)
+        return await stored_once(
+            self._rpc,
+            self._bucket,
+            file,
+            place,
+            epoch=attachment.lease_epoch,
+            sha256=sha256,
+            mime_type=seen.mime_type,
+        )
 
     async def _put_back(self, attachment: ClaimedAttachment, fault: BridgeError) -> None:
         if isinstance(fault, StorageUnavailable):
