@@ -22,7 +22,7 @@ SESSIONS = 50
 LOOPS = 3 * SESSIONS
 AWAY_S = 6.0
 MOST_A_SECOND = 6
-BACK_WITHIN_S = 6.0
+BACK_WITHIN_S = 60.0
 WORKER = WorkerId("00000000-0000-0000-0000-0000000000aa")
 
 
@@ -55,12 +55,11 @@ async def test_a_supabase_that_is_away_is_asked_a_few_times_a_second(
                 await anyio.sleep(AWAY_S)
                 asked = faults.requests_spoiled - at_first
                 faults.heal()
-                back = anyio.current_time()
-            took = anyio.current_time() - back
+                loops.cancel_scope.deadline = anyio.current_time() + BACK_WITHIN_S
+            all_are_back = not loops.cancel_scope.cancelled_caught
             tasks.cancel_scope.cancel()
     assert 1 <= asked <= MOST_A_SECOND * AWAY_S
-    assert took < BACK_WITHIN_S
-    print(f"{status}: {asked / AWAY_S:.1f} requests a second, all back after {took:.1f} s")
+    assert all_are_back
 
 
 async def ask(rpc: BridgeRpc) -> None:
