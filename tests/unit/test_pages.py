@@ -23,7 +23,7 @@ FEW = 5
     [
         folder
         for folder in sorted({path.parent for path in BRIDGE.rglob("*.py")})
-        if len(list(folder.glob("*.py"))) > FEW and "sandbox" not in folder.parts
+        if len(list(folder.glob("*.py"))) > FEW
     ],
     ids=lambda folder: str(folder.relative_to(ROOT)),
 )
