@@ -177,10 +177,13 @@ class Supervisor:
         while True:
             left = self._left
             if leases := dict(self._to_give_back):
-                await until_available(
-                    partial(self._around.rpc.release_leases, sorted(leases)),
-                    what="release leases",
-                )
+                try:
+                    await until_available(
+                        partial(self._around.rpc.release_leases, sorted(leases)),
+                        what="release leases",
+                    )
+                except BridgeError as fault:
+                    logger.error("Leases were not given back; they run out", code=fault.code)
                 for account_id, epoch in leases.items():
                     if self._to_give_back.get(account_id) == epoch:
                         del self._to_give_back[account_id]

@@ -49,6 +49,7 @@ from bridge.supabase.answers import (
     Settled,
     StoredSession,
 )
+from bridge.supabase.client import RequestRefused
 from bridge.supabase.rpc import BridgeRpc
 from bridge.vault import Vault
 
@@ -750,6 +751,22 @@ async def test_an_account_that_is_not_ours_any_more_is_closed_without_a_word() -
         assert not session.forgotten
         assert world.rpc.shown == shown
         tasks.cancel_scope.cancel()
+
+
+async def test_a_lease_that_cannot_be_given_back_ends_no_other_account(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def refuse(_: object) -> None:
+        raise RequestRefused("no", "XX000")
+
+    world = World(linked=True, desired=Desired.RUNNING)
+    monkeypatch.setattr(world.rpc, "release_leases", refuse)
+    supervisor = Supervisor(world.around)
+    async with anyio.create_task_group() as tasks:
+        await tasks.start(supervisor.run)
+        supervisor.apply([world.lease], time.monotonic() + 60)
+        await world.host.session(0)
+        assert await supervisor.stop(within_s=20) == []
 
 
 def _renamed(lease: Lease, account: AccountId) -> Lease:
