@@ -1,6 +1,7 @@
 """The composition root of `wabridge run`, and what stands beside it.
 
-run       builds every part, nests their lifetimes, owns the signals and the stop order
+run       nests the lifetimes of all parts, owns the signals and the stop order
+parts     every part, given what it needs of the others
 start     what must be right before anything starts
 disk      what a host keeps on its disk
 load      what it carries, and trouble with the disk, for the heartbeat
