@@ -33,7 +33,6 @@ from bridge.events import TypingShown
 # After the engine closed: time for the last deliveries and the last state. With Supabase away they
 # stay on this disk, sealed in the spool and in the session file.
 DRAIN_S = 5.0
-CLOSE_S = 6.0
 
 
 class LiveSession:
@@ -130,8 +129,7 @@ class LiveSession:
             cause = first_of(group)
         finally:
             self.link.down()
-            with anyio.move_on_after(CLOSE_S, shield=True):
-                await session.aclose()
+            await session.aclose()  # bounded and shielded by itself
         if cause is not None and (
             isinstance(cause, LeaseLost) or not isinstance(cause, AccountError)
         ):
