@@ -276,6 +276,10 @@ class Block(Order, frozen=True, tag=True):
     blocked: bool
 
 
+class AskBlocklist(Order, frozen=True, tag=True):
+    """Whom the account blocks; answers `[{phone_jid, lid}]`, either null if it is not known."""
+
+
 class RejectCall(Order, frozen=True, tag=True):
     """Refuse a call that rings now."""
 
@@ -344,6 +348,7 @@ Request = (
     | LeaveGroup
     | SetProfile
     | Block
+    | AskBlocklist
     | RejectCall
     | FetchPicture
     | AskPerson

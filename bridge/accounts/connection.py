@@ -11,6 +11,7 @@ import anyio
 import anyio.to_thread
 from anyio.abc import TaskGroup
 
+from bridge.accounts.blocklist import Blocklist
 from bridge.accounts.ending import Ended, ended_with
 from bridge.accounts.face import Face, later
 from bridge.accounts.lifecycle import Occurrence, occurrence_of
@@ -22,6 +23,7 @@ from bridge.accounts.qr import png_data_url
 from bridge.engine.host import EngineDied
 from bridge.errors import CommandError
 from bridge.events import (
+    BlocklistChanged,
     Connected,
     Disconnected,
     PairingCodeShown,
@@ -56,6 +58,7 @@ class Connection:
         face: Face,
         link: Link,
         phone: PhoneWatch,
+        blocklist: Blocklist,
         *,
         helpers: TaskGroup,
         ring: Callable[[], None],
@@ -66,6 +69,7 @@ class Connection:
         self._face = face
         self._link = link
         self._phone = phone
+        self._blocklist = blocklist
         self._helpers = helpers
         self._ring = ring
         self._blip: anyio.CancelScope | None = None
@@ -90,6 +94,8 @@ class Connection:
                 )
             case Connected():
                 await self._take_connected(signal)
+            case BlocklistChanged():
+                self._blocklist.may_have_changed()
             case PhoneSeen():
                 await self._phone.seen()
             case Disconnected():
@@ -128,6 +134,7 @@ class Connection:
         if self._link.recovering:
             self._helpers.start_soon(self._recover, name="recover")
         self._link.up()
+        self._blocklist.may_have_changed()
         self._ring()
         if self._plan.receive_typing:
             self._helpers.start_soon(self._show_online, name="look online")

@@ -13,6 +13,7 @@ import time
 import anyio
 from loguru import logger
 
+from bridge.accounts.blocklist import Blocklist
 from bridge.accounts.connection import Connection
 from bridge.accounts.ending import Ended, ended_by, first_of
 from bridge.accounts.face import Face
@@ -64,6 +65,7 @@ class LiveSession:
         self._settling = Settling(around.rpc, ledger, plan)
         self.settled = self._settling.done
         self._phone = PhoneWatch(face, self.link)
+        self._blocklist = Blocklist(around.rpc, plan.account, plan.epoch)
         self._renewed = anyio.Event()
         self._pumped = anyio.Event()
         self._stop = anyio.CancelScope()
@@ -106,6 +108,7 @@ class LiveSession:
                 helpers.start_soon(self._extend, session, name="extend the engine's lease")
                 helpers.start_soon(self._settle, session, name="settle commands")
                 helpers.start_soon(self._phone.run, name="watch the phone")
+                helpers.start_soon(self._blocklist.run, session, name="follow the blocklist")
                 if around.record_history is not None and self._plan.history_days:
                     linked = self.link.came_up if self._plan.mode is Mode.PAIR else None
                     helpers.start_soon(
@@ -119,6 +122,7 @@ class LiveSession:
                     self._face,
                     self.link,
                     self._phone,
+                    self._blocklist,
                     helpers=helpers,
                     ring=around.ring,
                 )

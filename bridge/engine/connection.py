@@ -33,6 +33,7 @@ from bridge.engine.turns import Turns
 from bridge.engine.whatsapp.client import Client, Kind
 from bridge.errors import CommandError
 from bridge.events import (
+    BlocklistChanged,
     Connected,
     Disconnected,
     EventNotUnderstood,
@@ -44,7 +45,7 @@ from bridge.events import (
     Signal,
 )
 from bridge.ids import CommandId, Jid
-from bridge.orders import Logout, Outgoing, Request
+from bridge.orders import Block, Logout, Outgoing, Request
 
 # whatsmeow qrchan.go: the first of six codes lives a minute, the others 20 s
 FIRST_QR_S, NEXT_QR_S = 60.0, 20.0
@@ -288,6 +289,8 @@ class Connection:
         value = self._asker.do(order)
         if isinstance(order, Logout):
             self._end(SessionEnded(code="logged_out"))
+        elif isinstance(order, Block):
+            self._out.signal(BlocklistChanged())  # WhatsApp tells the other devices only
         return value
 
     # --------------------------------------------------------------------------------- ending

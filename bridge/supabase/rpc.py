@@ -245,6 +245,13 @@ class BridgeRpc:
         arguments = self._fenced(account, epoch) | {"p_warning": warning}
         await self._http.rpc("bridge_finish_history", arguments)
 
+    async def record_blocklist(
+        self, account: AccountId, epoch: LeaseEpoch, people: list[dict[str, Any]]
+    ) -> None:
+        """The account blocks these and nobody else."""
+        arguments = self._fenced(account, epoch) | {"p_people": people}
+        await self._http.rpc("bridge_record_blocklist", arguments)
+
     async def command_context(
         self, account: AccountId, epoch: LeaseEpoch, command: CommandId
     ) -> CommandContext:

@@ -277,7 +277,6 @@ begin
     push_name = coalesce(kept.push_name, gone.push_name),
     business_name = coalesce(kept.business_name, gone.business_name),
     avatar_url = coalesce(kept.avatar_url, gone.avatar_url),
-    blocked = kept.blocked or gone.blocked,
     opted_out_at = least(kept.opted_out_at, gone.opted_out_at)
   where kept.id = p_keep;
 

@@ -234,6 +234,42 @@ async def test_a_number_with_and_without_the_ninth_digit_is_one_person(linked: L
     assert [(lead["telefone"], lead["nome"]) for lead in leads] == [(eight, "Davi")]
 
 
+async def test_whom_the_phone_blocks_is_blocked_here(
+    linked: Linked, stranger: Frontend, simulator: Simulator
+) -> None:
+    customer, other = linked.customer, fresh_number()
+    await call(simulator.add_phone, other, "Bia")
+    await received(linked, "oi")
+    await call(simulator.send_text, other, to=linked.number, text="olá")
+    await linked.frontend.until_message(integration_account_id=linked.account, conteudo="olá")
+
+    async def blocked() -> set[str]:
+        rows = await linked.frontend.rows("leads", blocked=True)
+        return {row["telefone"] for row in rows}
+
+    async def phone_blocks(*numbers: str) -> None:
+        await call(simulator.change_phone, linked.number, blocked=list(numbers))
+        await until(blocked, lambda now: now == set(numbers))
+
+    await phone_blocks(customer)
+    await phone_blocks(other)  # two changes at once are told as "another list"
+    await phone_blocks()
+    stop = await linked.frontend.insert_command(linked.account, "disconnect", {})
+    assert (await linked.frontend.until_command(stop))["status"] == "done"
+    await call(simulator.change_phone, linked.number, blocked=[customer])
+    await linked.frontend.insert_command(linked.account, "connect", {"method": "qr"})
+    await until(blocked, lambda now: now == {customer})
+
+    # who was blocked before anybody was linked here: nothing tells, it is read
+    second = await link(stranger, simulator, people=(linked.number, customer))
+    await stranger.send_text(second.account, f"+{customer}", "oi")
+    lead = await until(lambda: stranger.row("leads", telefone=customer), lambda row: row["blocked"])
+    command = await stranger.insert_command(second.account, "unblock", {"lead_id": lead["id"]})
+    assert (await stranger.until_command(command))["status"] == "done"
+    # the other linked device is told what this one did
+    await until(blocked, lambda now: now == set())
+
+
 async def test_who_types_is_broadcast_to_members_alone_and_only_if_wanted(
     bridge: Any, frontend: Frontend, stranger: Frontend, simulator: Simulator
 ) -> None:

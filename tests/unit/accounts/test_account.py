@@ -36,7 +36,7 @@ from bridge.events import (
     Signal,
 )
 from bridge.ids import AccountId, CommandId, Jid, LeaseEpoch, SpoolPosition, WorkerId
-from bridge.orders import Logout, Text
+from bridge.orders import AskBlocklist, Request, Text
 from bridge.states import AccountStatus, Desired
 from bridge.supabase.answers import Attempt, Delta, Lease, Retry, Settled, StoredSession
 from bridge.supabase.rpc import BridgeRpc
@@ -88,8 +88,11 @@ class FakeSession:
     async def send(self, command: CommandId, to: Jid, order: Text) -> None:
         self.sent.append((to, order.text))
 
-    async def ask(self, order: Logout) -> None:
+    async def ask(self, order: Request) -> Any:
+        if isinstance(order, AskBlocklist):
+            return []
         self.signals.put(SessionEnded(code="logged_out"))
+        return None
 
     async def disconnect(self) -> None: ...
 
@@ -190,6 +193,10 @@ class FakeRpc:
             self.shown.append(changes["status_reason"])
         self.changed.set()
         self.changed = anyio.Event()
+
+    async def record_blocklist(
+        self, account: AccountId, epoch: LeaseEpoch, people: list[dict[str, Any]]
+    ) -> None: ...
 
     async def report(self, account: AccountId, level: str, code: str, message: str) -> None:
         self.reported.append((level, code))

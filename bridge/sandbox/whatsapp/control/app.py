@@ -123,7 +123,7 @@ class _Control:
         return _json(answers.phone_json(self._phone(request)))
 
     async def change_phone(self, request: web.Request) -> web.Response:
-        """On or off the network; what others see of the person."""
+        """On or off the network; what others see of the person; whom the person blocks."""
         body = parse(await request.read(), bodies.PhoneChange)
         phone = self._phone(request)
         if body.name is not None:
@@ -134,6 +134,9 @@ class _Control:
             phone.account.business_name = body.business_name
         if body.picture_hidden_from is not None:
             phone.account.picture_hidden_from = body.picture_hidden_from
+        if body.blocked is not None:
+            wanted = [account.number for account in self._accounts(body.blocked)]
+            self._simulator.server.blocklists.change(phone.account, wanted)
         if body.picture_base64 is not None:
             picture = bodies.bytes_of(body.picture_base64)
             self._simulator.server.pictures.change_of_person(phone.account, picture)

@@ -38,7 +38,7 @@ class PhoneChange(Body, frozen=True):
     """`online: false` takes the phone off the network: what comes waits at the server.
 
     An empty `picture_base64` takes the picture away; `picture_hidden_from` are numbers that may not
-    see it.
+    see it. `blocked` are the numbers that the person blocks, and no others.
     """
 
     online: bool | None = None
@@ -47,6 +47,7 @@ class PhoneChange(Body, frozen=True):
     business_name: str | None = None
     picture_base64: str | None = None
     picture_hidden_from: list[str] | None = None
+    blocked: list[str] | None = None
 
 
 class Scan(Body, frozen=True):
