@@ -24,6 +24,7 @@ from bridge.supabase.answers import (
     Lease,
     LeaseEpochRow,
     ListedAccount,
+    OldPicture,
     PictureEnd,
     Recorded,
     Registered,
@@ -365,6 +366,14 @@ class BridgeRpc:
             "p_counts": counts,
         }
         return await self._call("bridge_finish_picture", arguments, bool)
+
+    async def claim_old_pictures(self) -> list[OldPicture]:
+        """Take some files of old pictures that may be deleted."""
+        return await self._call("bridge_claim_old_pictures", {}, list[OldPicture])
+
+    async def forget_old_pictures(self, ids: Sequence[str]) -> None:
+        """The files are deleted."""
+        await self._http.rpc("bridge_forget_old_pictures", {"p_ids": list(ids)})
 
     async def tell_typing(
         self, account: AccountId, epoch: LeaseEpoch, chat: Jid, person: Person, state: str

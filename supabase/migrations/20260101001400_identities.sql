@@ -267,7 +267,9 @@ begin
     and message.whatsapp_message_id = early.whatsapp_message_id
   where p_keep in (early.peer_lead_id, early.sender_lead_id);
 
+  update whatsapp_private.old_pictures set lead_id = p_keep where lead_id = p_drop;
   delete from public.leads where id = p_drop returning * into gone;
+  perform whatsapp_private.retire_picture(gone.avatar_url, p_keep);
   -- of the names, one that a member gave wins over one that WhatsApp told
   update public.leads as kept
   set nome = case

@@ -8,10 +8,12 @@ from typing import Any
 
 import anyio
 import httpx
+import psycopg
 import pytest
 from PIL import Image
 from storage3.exceptions import StorageApiError
 
+from bridge.sandbox.stack import StackInfo
 from tests.acceptance.conftest import Frontend, Linked, Row, link, until
 from tests.fixtures.simulator import Simulator, fresh_number
 
@@ -60,7 +62,7 @@ async def refreshed(linked: Linked, **of: str) -> Row:
 
 
 async def test_the_picture_of_a_customer_is_fetched_shown_and_followed(
-    linked: Linked, stranger: Frontend
+    linked: Linked, stranger: Frontend, stack: StackInfo
 ) -> None:
     red, blue = jpeg("red"), jpeg("blue")
     await call(linked.simulator.set_picture, linked.customer, red)
@@ -83,6 +85,22 @@ async def test_the_picture_of_a_customer_is_fetched_shown_and_followed(
     assert await file_at(linked.frontend, changed["avatar_url"]) == blue
     await call(linked.simulator.set_picture, linked.customer, b"")
     await until(lambda: chat(linked), lambda row: row["avatar_url"] is None, within_s=60)
+
+    async def messages_with_a_picture() -> list[str]:
+        rows = await linked.frontend.rows("messages", integration_account_id=linked.account)
+        return [row["id"] for row in rows if row["sender_avatar_url"]]
+
+    async def files() -> list[str]:
+        found = await linked.frontend.client.storage.from_("whatsapp-media").list(
+            path.rpartition("/")[0]
+        )
+        return [each["name"] for each in found]
+
+    assert len(await files()) == 2
+    async with await psycopg.AsyncConnection.connect(stack.database_url) as database:
+        await database.execute("update whatsapp_private.old_pictures set run_at = now()")
+    await until(files, lambda names: not names, within_s=90)
+    assert await messages_with_a_picture() == []
     state = await call(linked.simulator.state)
     # once at first sight, and once for each change: not with every message
     assert state["pictures_asked"].count(linked.customer) == 3

@@ -149,6 +149,7 @@ def test_what_refers_to_leads_and_conversations_is_known_to_the_merge(world: Wor
         "whatsapp_private.early_receipts.peer_lead_id",
         "whatsapp_private.early_receipts.reader_lead_id",
         "whatsapp_private.history_chats.conversation_id",
+        "whatsapp_private.old_pictures.lead_id",
         "whatsapp_private.profile_pictures.conversation_id",
         "whatsapp_private.profile_pictures.lead_id",  # made anew for a chat that moves
     ]
