@@ -369,6 +369,10 @@ class BlocklistChanged(Struct, frozen=True, tag=True):
     """The account blocks somebody else now, or somebody no longer: the list has to be read."""
 
 
+class ChatsChanged(Struct, frozen=True, tag=True):
+    """A chat was archived, pinned or muted on another own device, or is no longer: ask which."""
+
+
 class SessionEnded(Struct, frozen=True, tag=True):
     """The session is over and does not come back by itself.
 
@@ -399,6 +403,7 @@ Signal = (
     | Disconnected
     | PhoneSeen
     | BlocklistChanged
+    | ChatsChanged
     | SessionEnded
     | TypingShown
 )

@@ -11,9 +11,9 @@ import anyio
 import anyio.to_thread
 from anyio.abc import TaskGroup
 
-from bridge.accounts.blocklist import Blocklist
 from bridge.accounts.ending import Ended, ended_with
 from bridge.accounts.face import Face, later
+from bridge.accounts.following import Follower
 from bridge.accounts.lifecycle import Occurrence, occurrence_of
 from bridge.accounts.link import Link
 from bridge.accounts.opening import Opened
@@ -24,6 +24,7 @@ from bridge.engine.host import EngineDied
 from bridge.errors import CommandError
 from bridge.events import (
     BlocklistChanged,
+    ChatsChanged,
     Connected,
     Disconnected,
     PairingCodeShown,
@@ -58,7 +59,8 @@ class Connection:
         face: Face,
         link: Link,
         phone: PhoneWatch,
-        blocklist: Blocklist,
+        blocklist: Follower,
+        chats: Follower,
         *,
         helpers: TaskGroup,
         ring: Callable[[], None],
@@ -70,6 +72,7 @@ class Connection:
         self._link = link
         self._phone = phone
         self._blocklist = blocklist
+        self._chats = chats
         self._helpers = helpers
         self._ring = ring
         self._blip: anyio.CancelScope | None = None
@@ -96,6 +99,8 @@ class Connection:
                 await self._take_connected(signal)
             case BlocklistChanged():
                 self._blocklist.may_have_changed()
+            case ChatsChanged():
+                self._chats.may_have_changed()
             case PhoneSeen():
                 await self._phone.seen()
             case Disconnected():

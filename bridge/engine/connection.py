@@ -14,6 +14,7 @@ is away is given up without a word to Python. `tick` and `_run` make signals of 
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -34,6 +35,7 @@ from bridge.engine.whatsapp.client import Client, Kind
 from bridge.errors import CommandError
 from bridge.events import (
     BlocklistChanged,
+    ChatsChanged,
     Connected,
     Disconnected,
     EventNotUnderstood,
@@ -57,6 +59,12 @@ ANSWER_TIMEOUT_S = 2.0
 
 _DIALS = b"Dialing wss://"
 _LOCKED = b"database is locked"
+# neonize has no events for what other own devices say of chats. whatsmeow logs (appstate.go) when
+# it has stored that: archive and pin are in one collection, mute in the other. Only the beginning
+# of an entry is believed, where nobody else can write.
+_CHATS_STORED = re.compile(
+    rb"\n.(?:Synced|Full sync of) app state regular_(?:low|high) ", re.DOTALL
+)
 
 
 class Connection:
@@ -157,6 +165,8 @@ class Connection:
         self._asker.look(entry)
         if self._barrier is not None:
             self._barrier.look(entry)
+        if _CHATS_STORED.match(entry):
+            self._out.signal(ChatsChanged())
         if _LOCKED in entry:
             self._out.complain("database_locked", "SQLite waited too long for a reader.")
 

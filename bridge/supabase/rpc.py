@@ -25,6 +25,7 @@ from bridge.supabase.answers import (
     LeaseEpochRow,
     ListedAccount,
     OldPicture,
+    PhoneChat,
     PictureEnd,
     Recorded,
     Registered,
@@ -252,6 +253,17 @@ class BridgeRpc:
         """The account blocks these and nobody else."""
         arguments = self._fenced(account, epoch) | {"p_people": people}
         await self._http.rpc("bridge_record_blocklist", arguments)
+
+    async def list_chats(self, account: AccountId, epoch: LeaseEpoch) -> list[PhoneChat]:
+        """The chats of an account, with people and groups."""
+        return await self._call("bridge_list_chats", self._fenced(account, epoch), list[PhoneChat])
+
+    async def record_chats(
+        self, account: AccountId, epoch: LeaseEpoch, chats: list[dict[str, Any]]
+    ) -> None:
+        """These chats are so on the phone."""
+        arguments = self._fenced(account, epoch) | {"p_chats": chats}
+        await self._http.rpc("bridge_record_chats", arguments)
 
     async def command_context(
         self, account: AccountId, epoch: LeaseEpoch, command: CommandId

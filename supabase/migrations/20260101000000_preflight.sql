@@ -65,7 +65,8 @@ begin
         'bridge_begin_history', 'bridge_history_state', 'bridge_finish_history', 'bridge_claim_pictures',
         'bridge_claim_picture', 'bridge_finish_picture', 'bridge_tell_typing',
         'bridge_lease_epochs', 'bridge_record_late', 'bridge_list_sealed', 'bridge_reseal',
-        'bridge_record_blocklist', 'bridge_claim_old_pictures', 'bridge_forget_old_pictures'
+        'bridge_record_blocklist', 'bridge_claim_old_pictures', 'bridge_forget_old_pictures',
+        'bridge_list_chats', 'bridge_record_chats'
       )
     union
     select 'schema whatsapp_private'

@@ -134,6 +134,11 @@ begin
   on conflict (conversation_id) do update
   set more_on_phone = coalesce(kept.more_on_phone and excluded.more_on_phone, kept.more_on_phone, excluded.more_on_phone);
 
+  insert into whatsapp_private.chats_on_phone (conversation_id, archived, pinned, muted_until)
+  select p_keep, told.archived, told.pinned, told.muted_until
+  from whatsapp_private.chats_on_phone as told where told.conversation_id = p_drop
+  on conflict (conversation_id) do nothing;
+
   delete from public.conversations where id = p_drop returning * into gone;
   update public.conversations as kept
   set nao_lidas = kept.nao_lidas + gone.nao_lidas,

@@ -288,6 +288,45 @@ async def test_whom_the_phone_blocks_is_blocked_here(
     await until(blocked, lambda now: now == set())
 
 
+async def test_what_the_phone_archives_pins_and_mutes_is_so_here(linked: Linked) -> None:
+    simulator = linked.simulator
+    group = await call(simulator.add_group, "Obras", [linked.customer, linked.number])
+    await received(linked, "oi")
+    await received(linked, "oi, grupo", to=group)
+
+    async def phone_changes(to: str, **changes: Any) -> None:
+        await call(simulator.change_chat, linked.number, to, **changes)
+
+    async def shown(kind: str) -> tuple[bool, bool, str | None]:
+        row = await chat(linked, kind=kind)
+        return row["archived"], row["pinned"], row["muted_until"]
+
+    async def until_shown(kind: str, archived: bool, pinned: bool, muted: str | None) -> None:
+        await until(lambda: shown(kind), lambda now: now == (archived, pinned, muted))
+
+    await phone_changes(linked.customer, archived=True)
+    await until_shown("direct", True, False, None)
+    await phone_changes(group, pinned=True, muted_until=-1)
+    await until_shown("group", False, True, "9999-01-01T00:00:00+00:00")
+    await phone_changes(group, pinned=False, muted_until=1893456000)
+    await until_shown("group", False, False, "2030-01-01T00:00:00+00:00")
+
+    # what a member decides stays, until it is changed on the phone
+    table = linked.frontend.client.table("conversations")
+    await table.update({"archived": False}).eq("kind", "direct").execute()
+    stop = await linked.frontend.insert_command(linked.account, "disconnect", {})
+    assert (await linked.frontend.until_command(stop))["status"] == "done"
+    await phone_changes(linked.customer, pinned=True)
+    await phone_changes(group, muted_until=0)
+    await linked.frontend.insert_command(linked.account, "connect", {"method": "qr"})
+    await until_shown("direct", False, True, None)
+    await until_shown("group", False, False, None)
+    await phone_changes(linked.customer, archived=False, pinned=False)
+    await until_shown("direct", False, False, None)
+    await phone_changes(linked.customer, archived=True)
+    await until_shown("direct", True, False, None)
+
+
 async def test_who_types_is_broadcast_to_members_alone_and_only_if_wanted(
     bridge: Any, frontend: Frontend, stranger: Frontend, simulator: Simulator
 ) -> None:

@@ -25,6 +25,7 @@ from bridge.engine.whatsapp.address import address_of
 from bridge.ids import LID_SERVER, PHONE_SERVER, Jid, server_of
 from bridge.orders import (
     AskBlocklist,
+    AskChats,
     AskGroup,
     AskInvite,
     AskPerson,
@@ -100,6 +101,8 @@ def _ask_of_people(client: NewClient, order: Request) -> Any:
         case AskBlocklist():
             jids = map(translate.jid, client.get_blocklist().JIDs)
             return [_addresses_of(client, jid) for jid in jids if jid is not None]
+        case AskChats():
+            return [_settings_of(client, jids) for jids in order.chats]
         case _:
             return _perform_on_group(client, order)
 
@@ -158,6 +161,15 @@ def _addresses_of(client: NewClient, jid: Jid) -> dict[str, Jid | None]:
     except GetJIDFromStoreError:
         phone = None
     return {"phone_jid": phone, "lid": jid}
+
+
+def _settings_of(client: NewClient, jids: list[Jid]) -> dict[str, Any] | None:
+    for jid in jids:
+        told = client.chat_settings.get_chat_settings(address_of(jid))
+        if told.Found:
+            muted = told.MutedUntil if told.MutedUntil > 0 else None  # Go's zero is in the year 1
+            return {"archived": told.Archived, "pinned": told.Pinned, "muted_until": muted}
+    return None
 
 
 def _lid_of(client: NewClient, jid: Jid) -> Jid | None:

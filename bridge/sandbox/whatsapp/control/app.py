@@ -54,6 +54,7 @@ def control_app(simulator: Simulator) -> web.Application:
             web.post(f"{one}/calls/{{id}}/end", control.end_call),
             web.post(f"{one}/history", control.history),
             web.post(f"{one}/contacts", control.add_contact),
+            web.post(f"{one}/chats", control.change_chat),
             web.get("/groups", control.list_groups),
             web.post("/groups", control.add_group),
             web.patch("/groups/{jid}", control.change_group),
@@ -289,6 +290,20 @@ class _Control:
         if not body.name.strip():
             raise ControlError(400, "bad_request", "`name` is empty.")
         self._simulator.add_contact(phone, self._named(body.number), body.name)
+        self._changed()
+        return _json({})
+
+    async def change_chat(self, request: web.Request) -> web.Response:
+        """Archive, pin or mute a chat, or no longer."""
+        body = parse(await request.read(), bodies.ChatChange)
+        phone = self._phone(request)
+        self._simulator.change_chat(
+            phone,
+            phone.chat_of(body.to),
+            archived=body.archived,
+            pinned=body.pinned,
+            muted_until=body.muted_until,
+        )
         self._changed()
         return _json({})
 

@@ -156,6 +156,18 @@ class NewContact(Body, frozen=True):
     name: str
 
 
+class ChatChange(Body, frozen=True):
+    """What to change about the phone's chat with a number, an address or a group.
+
+    `muted_until` is Unix time: 0 = not muted, -1 = for ever.
+    """
+
+    to: str
+    archived: bool | None = None
+    pinned: bool | None = None
+    muted_until: int | None = None
+
+
 class NewGroup(Body, frozen=True):
     """The owner is the first participant unless named."""
 

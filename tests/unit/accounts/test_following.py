@@ -1,21 +1,32 @@
-"""The blocklist is read whenever it may have changed, one reading after the other."""
+"""What changes on the phone is read whenever it may have, one reading after the other."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import pytest
 
-from bridge.accounts import blocklist
-from bridge.accounts.blocklist import Blocklist
+from bridge.accounts import following
+from bridge.accounts.following import Follower, read_blocklist, read_chats
+from bridge.accounts.plan import Mode, Plan
 from bridge.errors import CommandError
-from bridge.ids import AccountId, LeaseEpoch
-from bridge.orders import AskBlocklist, Request
+from bridge.ids import AccountId, Jid, LeaseEpoch
+from bridge.orders import AskBlocklist, AskChats, Request
+from bridge.supabase.answers import PhoneChat
+from bridge.supabase.rpc import BridgeRpc
 
 pytestmark = pytest.mark.anyio
+PLAN = Plan(
+    account=AccountId("a1"),
+    epoch=LeaseEpoch(1),
+    mode=Mode.RESUME,
+    pairing=None,
+    known_epoch=None,
+    settles=False,
+)
 ANA = {"phone_jid": "5511987654321@s.whatsapp.net", "lid": "111@lid"}
 
 
@@ -58,8 +69,8 @@ class Phone:
 
 
 @asynccontextmanager
-async def followed(phone: Phone) -> AsyncIterator[Blocklist]:
-    follower = Blocklist(phone, AccountId("a1"), LeaseEpoch(1))
+async def followed(phone: Phone) -> AsyncIterator[Follower]:
+    follower = Follower(read_blocklist, cast("BridgeRpc", phone), PLAN)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(follower.run, phone)
         yield follower
@@ -82,7 +93,7 @@ async def test_a_change_during_a_reading_is_read_after_it() -> None:
 async def test_what_whatsapp_does_not_answer_is_asked_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(blocklist, "RETRY_S", 0.01)
+    monkeypatch.setattr(following, "RETRY_S", 0.01)
     phone = Phone()
     phone.faults = [CommandError("No.", code="whatsapp_timeout", retryable=True)]
     phone.blocks = [ANA]
@@ -90,3 +101,41 @@ async def test_what_whatsapp_does_not_answer_is_asked_again(
         follower.may_have_changed()
         await phone.until("asked", "asked", "recorded")
     assert phone.recorded == [ANA]
+
+
+class ManyChats:
+    """A database with chats, and what the phone says of the last one of them."""
+
+    def __init__(self, count: int) -> None:
+        self.chats = [PhoneChat(id=str(n), jids=[Jid(f"{n}@lid")]) for n in range(count)]
+        self.asked: list[int] = []
+        self.recorded: list[dict[str, Any]] = []
+
+    async def list_chats(self, account: AccountId, epoch: LeaseEpoch) -> list[PhoneChat]:
+        return self.chats
+
+    async def ask(self, order: Request) -> Any:
+        assert isinstance(order, AskChats)
+        self.asked.append(len(order.chats))
+        last = self.chats[-1].jids
+        said = {"archived": True, "pinned": False, "muted_until": 2e12}
+        return [said if jids == last else None for jids in order.chats]
+
+    async def record_chats(
+        self, account: AccountId, epoch: LeaseEpoch, chats: list[dict[str, Any]]
+    ) -> None:
+        self.recorded += chats
+
+
+async def test_chats_are_asked_for_in_pieces_and_only_what_was_said_is_recorded() -> None:
+    world = ManyChats(following.CHATS + 1)
+    await read_chats(cast("BridgeRpc", world), PLAN, world)
+    assert world.asked == [following.CHATS, 1]
+    assert world.recorded == [
+        {
+            "id": str(following.CHATS),
+            "archived": True,
+            "pinned": False,
+            "muted_until": "9999-01-01T00:00:00+00:00",
+        }
+    ]
