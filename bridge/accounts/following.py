@@ -22,6 +22,8 @@ from bridge.supabase.patience import until_available
 from bridge.supabase.rpc import BridgeRpc
 
 RETRY_S = 60.0
+# Between two readings: a phone that is used tells something of its chats all the time.
+PAUSE_S = 2.0
 # So many are asked for at a time; the engine reads them in its session file.
 CHATS = 200
 
@@ -61,6 +63,7 @@ class Follower:
             self._stale = anyio.Event()
             try:
                 await self._read(self._rpc, self._plan, session)
+                await anyio.sleep(PAUSE_S)
             except CommandError as fault:
                 logger.info(
                     "What changed on the phone is read later",

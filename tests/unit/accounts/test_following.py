@@ -30,6 +30,11 @@ PLAN = Plan(
 ANA = {"phone_jid": "5511987654321@s.whatsapp.net", "lid": "111@lid"}
 
 
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(following, "PAUSE_S", 0.0)
+
+
 class Phone:
     """WhatsApp and the database in one: what is asked, and what is recorded."""
 
