@@ -138,6 +138,8 @@ class Connection:
         await self._face.show(Occurrence.CONNECTED, sentence=sentence, **details)
         if self._link.recovering:
             self._helpers.start_soon(self._recover, name="recover")
+        if not self._link.came_up.is_set():
+            self._chats.may_have_changed()  # an earlier run may have died before it was recorded
         self._link.up()
         self._blocklist.may_have_changed()
         self._ring()

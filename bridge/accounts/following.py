@@ -18,6 +18,7 @@ from bridge.accounts.plan import Plan
 from bridge.errors import CommandError
 from bridge.normalise.history import muted_until
 from bridge.orders import AskBlocklist, AskChats, Request
+from bridge.supabase.client import RequestRefused
 from bridge.supabase.patience import until_available
 from bridge.supabase.rpc import BridgeRpc
 
@@ -64,7 +65,7 @@ class Follower:
             try:
                 await self._read(self._rpc, self._plan, session)
                 await anyio.sleep(PAUSE_S)
-            except CommandError as fault:
+            except (CommandError, RequestRefused) as fault:  # no reason to end the session
                 logger.info(
                     "What changed on the phone is read later",
                     account=self._plan.account,

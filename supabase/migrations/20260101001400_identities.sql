@@ -198,6 +198,7 @@ declare
   polls uuid[];
   gone public.leads;
 begin
+  update whatsapp_private.old_pictures set lead_id = p_keep where lead_id = p_drop;
   for pair in
     select other.id as other_id, kept.id as kept_id, kept.created_at <= other.created_at as kept_is_older
     from public.conversations as other
@@ -272,7 +273,6 @@ begin
     and message.whatsapp_message_id = early.whatsapp_message_id
   where p_keep in (early.peer_lead_id, early.sender_lead_id);
 
-  update whatsapp_private.old_pictures set lead_id = p_keep where lead_id = p_drop;
   delete from public.leads where id = p_drop returning * into gone;
   perform whatsapp_private.retire_picture(gone.avatar_url, p_keep);
   -- of the names, one that a member gave wins over one that WhatsApp told

@@ -12,10 +12,11 @@ import pytest
 from bridge.accounts import following
 from bridge.accounts.following import Follower, read_blocklist, read_chats
 from bridge.accounts.plan import Mode, Plan
-from bridge.errors import CommandError
+from bridge.errors import BridgeError, CommandError
 from bridge.ids import AccountId, Jid, LeaseEpoch
 from bridge.orders import AskBlocklist, AskChats, Request
 from bridge.supabase.answers import PhoneChat
+from bridge.supabase.client import RequestRefused
 from bridge.supabase.rpc import BridgeRpc
 
 pytestmark = pytest.mark.anyio
@@ -40,7 +41,7 @@ class Phone:
 
     def __init__(self) -> None:
         self.blocks: list[dict[str, str]] = []
-        self.faults: list[CommandError] = []
+        self.faults: list[BridgeError] = []
         self.answers: anyio.Event | None = None
         self.log: list[str] = []
         self.recorded: list[dict[str, Any]] | None = None
@@ -95,12 +96,20 @@ async def test_a_change_during_a_reading_is_read_after_it() -> None:
     assert phone.recorded == [ANA]
 
 
-async def test_what_whatsapp_does_not_answer_is_asked_again(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(
+    "fault",
+    [
+        CommandError("No.", code="whatsapp_timeout", retryable=True),
+        RequestRefused("The database refuses these data.", "22023"),
+    ],
+    ids=["WhatsApp", "the database"],
+)
+async def test_what_fails_is_tried_again_and_ends_nothing(
+    monkeypatch: pytest.MonkeyPatch, fault: BridgeError
 ) -> None:
     monkeypatch.setattr(following, "RETRY_S", 0.01)
     phone = Phone()
-    phone.faults = [CommandError("No.", code="whatsapp_timeout", retryable=True)]
+    phone.faults = [fault]
     phone.blocks = [ANA]
     async with followed(phone) as follower:
         follower.may_have_changed()
