@@ -4,6 +4,7 @@ No decoder of images, audio or video is ever loaded into this process:
 
     incoming    files of received messages, from WhatsApp into the bucket
     avatars     the same for pictures of people and groups
+    old_pictures  pictures that nothing shows any more are deleted
     attempts    what follows when one of those could not be fetched
     outgoing    files that a `send` names, made ready for WhatsApp
     stickers    any picture becomes a sticker

@@ -27,6 +27,7 @@ from bridge.ingest import Ingest
 from bridge.media.avatars import Avatars
 from bridge.media.fetch import Fetcher
 from bridge.media.incoming import Downloads, sealer
+from bridge.media.old_pictures import OldPictures
 from bridge.media.outgoing import Outbox
 from bridge.media.previews import Previews
 from bridge.media.workshop import Workshop
@@ -141,6 +142,7 @@ def parts_of(settings: Settings, have: Resources) -> Parts:
         "leftovers": leftovers.keep,
         "who types": typists.run,
         "pictures of people": avatars.run,
+        "old pictures": OldPictures(rpc, storage).run,
     }
     if settings.realtime:
         others["doorbell"] = doorbell.keep

@@ -12,6 +12,7 @@ groups       groups
 app_state    encrypted collections that devices share
 pictures     of people and groups
 calls        they ring, and they end
+blocklists   whom people block
 media_host   encrypted files
 faults       faults that somebody asked for
 """
