@@ -12,6 +12,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
+    initialize,
     invariant,
     precondition,
     rule,
@@ -114,6 +115,16 @@ class Commands(RuleBasedStateMachine):
             row = self.insert("send", chat, to=chat, type="text", text="Olá")
             self.chats[chat] = Chat(row["conversation_id"])
             self.model[row["id"]].is_cold = True
+        self.rows_are_as_the_model_says()
+
+    @initialize(is_locked=st.booleans())
+    def begin(self, is_locked: bool) -> None:
+        """Half of the walks with a time-lock, which is rare otherwise, and something behind it."""
+        if is_locked:
+            self.claim(20)
+            self.finish(0, "locked", counts=True, retry_in_s=0)
+            self.ask("mark_read", CHATS[1], 0)
+            self.claim(20)
 
     # ------------------------------------------------------------------ what the model knows
 
@@ -138,8 +149,8 @@ class Commands(RuleBasedStateMachine):
     def end(self, ended: Iterable[Expected], status: str) -> None:
         """They leave the line; what waited behind them for the same reason need not any more."""
         for known in ended:
-            known.status = status
-            if known.waits == "reachout_timelock":
+            before, known.status = known.status, status
+            if (before, known.waits) == ("pending", "reachout_timelock"):
                 for behind in self.in_status("pending"):
                     if behind.line == known.line and not behind.has_outside_effect:
                         self.let_go(behind)
@@ -155,36 +166,36 @@ class Commands(RuleBasedStateMachine):
                 known.is_due = False
             elif known.is_due:
                 known.waits = None
-        busy = {known.line for known in self.in_status("running")}
+        busy = {known.line for known in self.in_status("running")} - {None}
         line = [known for known in self.in_status("pending") if known.waits is None]
-        found: list[Expected] = []
-        told: list[Expected] = []
-        refused: list[Expected] = []
+        answers: dict[str, list[Expected]] = {"goes": [], "stays": [], "waits": [], "refused": []}
         for known in sorted(line, key=lambda one: (-one.priority, one.is_cold, one.order)):
-            if len(found) == limit:
+            if len(answers["goes"]) == limit:
                 break
-            if known.line is not None:
-                if known.line in busy:
-                    continue
-                if known.line != LIFECYCLE and (head := self.head_of(known.line)) is not known:
-                    if head.waits == "reachout_timelock":
-                        told.append(known)
-                    continue
+            answer = self.answer_to(known, busy)
+            answers[answer].append(known)
+            if answer == "goes" and known.line is not None:
+                busy.add(known.line)
+        for known in answers["waits"]:
+            known.waits, known.is_due = "reachout_timelock", False
+        self.end(answers["refused"], "failed")
+        return answers["goes"]
+
+    def answer_to(self, known: Expected, busy: set[str | None]) -> str:
+        """Whether a command of the line goes; what stays is asked again in the next claim."""
+        if known.line in busy:
+            return "stays"
+        if known.line in self.chats:
+            head = self.head_of(known.line)
+            if head is not known:
+                return "waits" if head.waits == "reachout_timelock" else "stays"
             if known.kind == "send":
-                assert known.line is not None
                 chat = self.chats[known.line]
                 if not chat.takes(known):
-                    refused.append(known)
-                    continue
+                    return "refused"
                 if self.is_locked and chat.wrote_at is None:
-                    told.append(known)
-                    continue
-            busy.add(known.line)
-            found.append(known)
-        for known in told:
-            known.waits, known.is_due = "reachout_timelock", False
-        self.end(refused, "failed")
-        return found
+                    return "waits"
+        return "goes"
 
     # ------------------------------------------------------------------ people
 
@@ -218,7 +229,7 @@ class Commands(RuleBasedStateMachine):
         priority=st.sampled_from([0, 0, 0, 5]),
     )
     def ask(self, kind: str, chat: str, priority: int) -> None:
-        """What nobody notices if it is done twice; in the line of the chat, in no line, or alone."""
+        """What may be done twice: in the line of a chat, in no line, or alone."""
         if kind == "mark_read":
             conversation = str(self.chats[chat].conversation)
             self.insert(kind, chat, priority, conversation_id=conversation)
@@ -286,9 +297,7 @@ class Commands(RuleBasedStateMachine):
     @rule()
     def ask_what_runs(self) -> None:
         """The answer to a claim was lost; of it everything is told again that is not known."""
-        running = [
-            known for known in self.in_status("running") if known.epoch == self.epoch
-        ]
+        running = [known for known in self.in_status("running") if known.epoch == self.epoch]
         heard, unheard = running[::2], running[1::2]
         told = self.bridge.table(
             "bridge_running_commands", self.bridge.worker, [known.id for known in heard]
@@ -376,7 +385,7 @@ class Commands(RuleBasedStateMachine):
         row, known, _ = self.claim_at(place)
         if known.kind == "send":
             self.bridge.record(self.account, sent(row, name_of(row)))
-            known.status = "done"
+            self.end([known], "done")
 
     @precondition(lambda self: self.claims)
     @rule(place=late_places, is_echo=st.booleans())
@@ -418,8 +427,7 @@ class Commands(RuleBasedStateMachine):
             left join messages as message on message.id = command.message_id
         """)
         assert {
-            row["id"]: (row["status"], row["attempts"], row["claims"], row["waits"])
-            for row in rows
+            row["id"]: (row["status"], row["attempts"], row["claims"], row["waits"]) for row in rows
         } == {
             known.id: (
                 known.status,

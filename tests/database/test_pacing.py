@@ -500,9 +500,7 @@ def test_what_waits_behind_a_send_waits_no_longer_than_the_send(
     if end == "the send is cancelled":
         team.agent.run("update commands set status = 'cancelled' where id = %s", locked["id"])
     elif end == "the send expires":
-        world.owner.execute(
-            "update commands set expires_at = now() where id = %s", [locked["id"]]
-        )
+        world.owner.execute("update commands set expires_at = now() where id = %s", [locked["id"]])
     elif end == "the person writes":
         writes(bridge, account, ANA)
         assert claim_ids(bridge) == [locked["id"]]
