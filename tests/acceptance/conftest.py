@@ -31,7 +31,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StackInfo]:
 
 
 async def until(
-    look: Callable[[], Awaitable[T]], good: Callable[[T], object], *, within_s: float = 20
+    look: Callable[[], Awaitable[T]], good: Callable[[T], object], *, within_s: float = 40
 ) -> T:
     """Look again and again until it is good; a failure shows what was seen last."""
     seen: T | None = None
@@ -76,14 +76,14 @@ class Frontend:
         assert len(found) == 1, f"{len(found)} rows in {table}"
         return found[0]
 
-    async def until_account(self, account: str, status: str, *, within_s: float = 20) -> Row:
+    async def until_account(self, account: str, status: str, *, within_s: float = 40) -> Row:
         return await until(
             lambda: self.row("integration_accounts", id=account),
             lambda row: row["status"] == status,
             within_s=within_s,
         )
 
-    async def until_command(self, command: str, *, within_s: float = 20) -> Row:
+    async def until_command(self, command: str, *, within_s: float = 40) -> Row:
         """The command's row once it is final."""
         return await until(
             lambda: self.row("commands", id=command),
@@ -91,7 +91,7 @@ class Frontend:
             within_s=within_s,
         )
 
-    async def until_message(self, *, within_s: float = 20, **equals: Any) -> Row:
+    async def until_message(self, *, within_s: float = 40, **equals: Any) -> Row:
         found = await until(
             lambda: self.rows("messages", **equals), lambda rows: rows, within_s=within_s
         )
@@ -166,7 +166,7 @@ class Linked:
 
 
 async def link(
-    frontend: Frontend, simulator: Simulator, *, within_s: float = 20, **settings: Any
+    frontend: Frontend, simulator: Simulator, *, within_s: float = 40, **settings: Any
 ) -> Linked:
     """Insert an account, connect it by QR, let a new phone scan, wait for `connected`."""
     number, customer = fresh_number(), fresh_number()

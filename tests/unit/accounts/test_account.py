@@ -133,7 +133,7 @@ class FakeHost:
         return self.sessions[-1]
 
     async def session(self, number: int) -> FakeSession:
-        with anyio.fail_after(5):
+        with anyio.fail_after(20):
             while len(self.sessions) <= number:
                 self.more = anyio.Event()
                 await self.more.wait()
@@ -198,7 +198,7 @@ class FakeRpc:
         self.released += accounts
 
     async def until(self, reason: str) -> None:
-        with anyio.fail_after(5):
+        with anyio.fail_after(20):
             while self.row.get("status_reason") != reason:
                 await self.changed.wait()
 
@@ -420,7 +420,7 @@ async def test_after_a_crash_that_lost_the_newest_state_sends_wait_a_moment_and_
         await anyio.wait_all_tasks_blocked()
         assert world.rpc.reported == [("warning", "recovering")]
         async with anyio.create_task_group() as tasks:
-            with anyio.fail_after(5):
+            with anyio.fail_after(20):
                 while not world.host.sessions[0].sent:
                     await anyio.sleep(0.02)
                     tasks.start_soon(try_to_send, account)
@@ -478,7 +478,7 @@ async def test_a_stop_does_not_wait_for_a_turn_to_connect() -> None:
     for _ in range(rate.at_once):
         rate.take()
     world.around = dataclasses.replace(world.around, connect_rate=rate)
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         async with world.running():
             await world.rpc.until("starting")
             await anyio.wait_all_tasks_blocked()
@@ -629,7 +629,7 @@ async def test_a_crash_stays_in_its_account(monkeypatch: pytest.MonkeyPatch) -> 
         supervisor.apply(leases, time.monotonic() + 60)
         await world.rpc.until("crashed")
         assert set(supervisor.held) == {ACCOUNT, other}
-        with anyio.fail_after(5):
+        with anyio.fail_after(20):
             while not world.host.sessions:  # as the lease loop does
                 supervisor.apply(leases, time.monotonic() + 60)
                 await anyio.wait_all_tasks_blocked()
@@ -646,7 +646,7 @@ async def test_an_account_that_does_not_end_in_time_is_told_apart() -> None:
         await tasks.start(supervisor.run)
         supervisor.apply([world.lease, at_rest], time.monotonic() + 60)
         await world.host.session(0)
-        with anyio.fail_after(5):
+        with anyio.fail_after(20):
             while "pairing_interrupted" not in world.rpc.shown:  # the other one is at rest
                 await world.rpc.changed.wait()
         await anyio.wait_all_tasks_blocked()
@@ -664,7 +664,7 @@ async def test_an_account_that_is_not_ours_any_more_is_closed_without_a_word() -
         session = await world.host.session(0)
         shown = list(world.rpc.shown)
         supervisor.apply([], time.monotonic() + 60)
-        with anyio.fail_after(5):
+        with anyio.fail_after(20):
             while supervisor.held:
                 await anyio.lowlevel.checkpoint()
         assert session.closed

@@ -125,7 +125,7 @@ async def imported(
     importing = HistoryImport(
         records, feed, seal=lambda _, media: media, last_quiet_s=0.01, quiet_s=0.02
     )
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         await importing.run(event if linked else None)
     return feed, records
 
@@ -220,7 +220,7 @@ async def test_a_slow_database_gets_small_calls() -> None:
     records.record_history = slow  # type: ignore[method-assign]
     linked = anyio.Event()
     linked.set()
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         await HistoryImport(
             records, feed, seal=lambda _, media: media, last_quiet_s=0.01, quiet_s=0.01
         ).run(linked)

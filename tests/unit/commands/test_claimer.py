@@ -67,7 +67,7 @@ async def test_claims_are_bounded_by_free_slots() -> None:
     claimer = Claimer(claims, execute, slots=3, poll_interval_s=60)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(claimer.run)
-        with anyio.fail_after(5):
+        with anyio.fail_after(20):
             await finished.wait()
         claimer.stop()
     assert most == 3
@@ -81,7 +81,7 @@ async def run_one(claimer: Claimer, claims: FakeClaims, done: anyio.Event, *, ri
         claims.waiting.append(command(1))
         if ring:
             claimer.ring()
-        with anyio.fail_after(5):
+        with anyio.fail_after(20):
             await done.wait()
         claimer.stop()
 
@@ -123,7 +123,7 @@ async def test_commands_of_a_claim_whose_answer_got_lost_are_executed_once(
     claimer = Claimer(claims, execute, slots=5, poll_interval_s=0.02)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(claimer.run)
-        with anyio.fail_after(5):
+        with anyio.fail_after(20):
             await done.wait()
         claimer.stop()
     assert executed == ["c1", "c2"]

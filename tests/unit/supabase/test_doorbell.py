@@ -84,7 +84,7 @@ class Bells:
         self.news = anyio.Event()
 
     async def until(self, *, rings: int) -> None:
-        with anyio.fail_after(5):
+        with anyio.fail_after(20):
             while self.rings < rings:
                 await self.news.wait()
 
