@@ -15,7 +15,7 @@ from tests.acceptance.conftest import Linked
 from tests.fixtures.bridge import BridgeProcess, running_bridge
 from tests.fixtures.stack import running_in_background
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(240)]
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from tests.fixtures.bridge import BridgeProcess, running_bridge
 from tests.fixtures.simulator import Simulator, fresh_number
 from tests.unit.engine.protobufs import e2e
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(300)]
 
 _people = itertools.count(1)
 
@@ -197,7 +197,7 @@ async def test_three_accounts_import_completely_across_a_kill_and_twice(
     stack: StackInfo, bridge: BridgeProcess, frontend: Frontend, simulator: Simulator
 ) -> None:
     await import_three_accounts(
-        stack, bridge, frontend, simulator, chats=30, messages=2000, chunks=3, within_s=30
+        stack, bridge, frontend, simulator, chats=30, messages=2000, chunks=3, within_s=90
     )
 
 

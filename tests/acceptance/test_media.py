@@ -26,7 +26,7 @@ from tests.acceptance.files import (
 from tests.fixtures.simulator import fresh_number
 from tests.unit.media.makers import moving, picture, sound
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(240)]
 
 
 @pytest.mark.parametrize("kind", ["image", "video", "audio", "document", "sticker"])
@@ -202,7 +202,7 @@ async def test_files_whose_claim_got_no_answer_are_stored_soon(
     assert await stored_bytes(linked.frontend, file) == data
 
 
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(240)
 @pytest.mark.parametrize("fault", ["503", "429", "cut"])
 async def test_a_send_of_a_file_waits_for_storage_and_a_text_does_not(
     linked: Linked, stack: StackInfo, tmp_path: Path, fault: str

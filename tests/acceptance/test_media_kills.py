@@ -15,7 +15,7 @@ from tests.acceptance.conftest import Linked
 from tests.acceptance.files import got, put, receive, sample, sha256, stored_bytes, until_file
 from tests.fixtures.bridge import BridgeProcess, running_bridge
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(240)]
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ import pytest
 from tests.acceptance.conftest import Linked, until
 from tests.fixtures.bridge import BridgeProcess, running_bridge
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(240)]
 
 
 @pytest.fixture

@@ -7,22 +7,28 @@ import json
 import random
 import sys
 import tempfile
+from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import anyio
 
-from tests.faults import takeovers
-from tests.faults.bursts import measure
+from tests.faults import bursts, neighbours, takeovers
 from tests.faults.injector import FAULTS
 from tests.faults.plan import Fault, Step, schedule
 from tests.faults.report import Outcome, problems, table
 from tests.faults.run import run_plan
-from tests.faults.world import Size, running_world
+from tests.faults.world import Size, World, running_world
 
+MEASURES: dict[str, Callable[..., Awaitable[dict[str, Any]]]] = {
+    "bursts": bursts.measure,
+    "neighbours": neighbours.measure,
+    "takeovers": takeovers.measure,
+}
 SHORT_LEASE_S = 5
 DEFAULT_LEASE_S = 10
-"""That of a bridge to which nobody gave another."""
+"""That of a bridge to which nobody gave another: what is measured is what users have."""
 
 
 def main() -> int:
@@ -36,8 +42,8 @@ def main() -> int:
     parser.add_argument("--lease", type=int, help="WABRIDGE_LEASE_SECONDS")
     parser.add_argument("--pace", type=float, default=0.8, help="seconds between texts, on average")
     parser.add_argument("--durability", choices=["standard", "strict"], default="standard")
-    parser.add_argument("--burst-kills", type=int, default=0, help="measure the loss of so many")
-    parser.add_argument("--takeovers", type=int, default=0, help="measure how long so many take")
+    parser.add_argument("--measure", choices=MEASURES, help="figures instead of faults")
+    parser.add_argument("--times", type=int, default=20, help="how many of what is measured")
     parser.add_argument("--keep", type=Path, help="a new directory for logs and data, kept")
     arguments = parser.parse_args()
     faults = chosen(arguments.only or [], short=arguments.short)
@@ -46,24 +52,23 @@ def main() -> int:
         return 0 if arguments.list else 2
     size = Size(
         accounts=arguments.accounts,
-        lease_s=arguments.lease or (DEFAULT_LEASE_S if arguments.takeovers else SHORT_LEASE_S),
+        lease_s=arguments.lease or (DEFAULT_LEASE_S if arguments.measure else SHORT_LEASE_S),
         pace_s=arguments.pace,
         durability=arguments.durability,
     )
     say(f"seed {arguments.seed}")
     steps = schedule(faults, seed=arguments.seed, rounds=arguments.rounds)
-    kills, seed = arguments.burst_kills, arguments.seed
     with tempfile.TemporaryDirectory(prefix="wabridge-faults-") as scratch:
         if arguments.keep:
             arguments.keep.mkdir(parents=True)
         directory = arguments.keep or Path(scratch)
-        if arguments.takeovers:
-            print(json.dumps(anyio.run(_takeovers, arguments.takeovers, seed, size, directory)))
+        if arguments.measure:
+            measure = partial(
+                MEASURES[arguments.measure], times=arguments.times, seed=arguments.seed, say=say
+            )
+            print(json.dumps(anyio.run(_measured, measure, size, directory)))
             return 0
-        if kills:
-            outcomes = anyio.run(_burst_kills, kills, seed, size, directory)
-        else:
-            outcomes = anyio.run(_run, steps, size, directory)
+        outcomes = anyio.run(_run, steps, size, directory)
     print(table(outcomes))
     found = problems(outcomes, strict=size.durability == "strict")
     for sentence in found:
@@ -86,16 +91,11 @@ async def _run(steps: list[Step], size: Size, scratch: Path) -> list[Outcome]:
         return await run_plan(world, steps, say)
 
 
-async def _burst_kills(kills: int, seed: int, size: Size, scratch: Path) -> list[Outcome]:
+async def _measured(
+    measure: Callable[[World], Awaitable[dict[str, Any]]], size: Size, scratch: Path
+) -> dict[str, Any]:
     async with running_world(scratch, size) as world:
-        outcomes, summary = await measure(world, kills=kills, seed=seed, say=say)
-        print(json.dumps(summary))
-        return outcomes
-
-
-async def _takeovers(number: int, seed: int, size: Size, scratch: Path) -> dict[str, Any]:
-    async with running_world(scratch, size) as world:
-        return await takeovers.measure(world, takeovers=number, seed=seed, say=say)
+        return await measure(world)
 
 
 def say(sentence: str) -> None:

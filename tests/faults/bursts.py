@@ -1,7 +1,7 @@
 """How much one `kill -9` of an engine costs while customers write as fast as they can.
 
 In standard durability WhatsApp's acknowledgement leaves the library before the journal has the
-event, so there is a window. This measures it; `report.problems` bounds it loosely.
+event, so there is a window. This measures it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ import anyio.to_thread
 from tests.faults.injector import KILLED_IN_A_BURST
 from tests.faults.ledger import Chat, Note, Way
 from tests.faults.plan import Fault, Step
-from tests.faults.report import Outcome
 from tests.faults.run import until_ended
 from tests.faults.world import World
 
@@ -37,31 +36,28 @@ BURST = Fault("kill -9 of an engine in a burst", _nothing, may_lose=KILLED_IN_A_
 
 
 async def measure(
-    world: World, *, kills: int, seed: int, say: Callable[[str], None]
-) -> tuple[list[Outcome], dict[str, Any]]:
-    """Kill so many times; outcomes, and a summary of them."""
+    world: World, *, times: int, seed: int, say: Callable[[str], None]
+) -> dict[str, Any]:
+    """Kill so many times; the sums of what came of it."""
     dice = random.Random(seed)
     killed_at: list[float] = []
-    for number in range(kills):
+    for number in range(times):
         killed_at.append(await _one(world, Step(number, BURST, dice.getrandbits(32))))
         verdict = world.ledger.judge(number, await world.evidence(), killed_at[-1])
-        say(f"{number + 1}/{kills}: in flight {verdict.in_flight}, lost {len(verdict.lost)}")
+        say(f"{number + 1}/{times}: in flight {verdict.in_flight}, lost {len(verdict.lost)}")
     evidence = await world.evidence()
-    outcomes = [
-        Outcome(BURST, world.ledger.judge(number, evidence, at), "the parent starts a new engine")
-        for number, at in enumerate(killed_at)
-    ]
-    lost = [len(outcome.verdict.lost) for outcome in outcomes]
-    return outcomes, {
-        "kills": kills,
-        "written": sum(outcome.verdict.written for outcome in outcomes),
-        "in_flight": sum(outcome.verdict.in_flight for outcome in outcomes),
+    verdicts = [world.ledger.judge(number, evidence, at) for number, at in enumerate(killed_at)]
+    lost = [len(verdict.lost) for verdict in verdicts]
+    return {
+        "kills": times,
+        "written": sum(verdict.written for verdict in verdicts),
+        "in_flight": sum(verdict.in_flight for verdict in verdicts),
         "lost": sum(lost),
         "lost_per_kill": round(statistics.mean(lost), 3),
         "most_at_once": max(lost),
         "kills_that_lost": sum(count > 0 for count in lost),
-        "doubled": sum(len(outcome.verdict.doubled) for outcome in outcomes),
-        "unknown": sum(len(outcome.verdict.unknown) for outcome in outcomes),
+        "doubled": sum(len(verdict.doubled) for verdict in verdicts),
+        "unknown": sum(len(verdict.unknown) for verdict in verdicts),
     }
 
 

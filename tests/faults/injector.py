@@ -40,12 +40,13 @@ def fault(
     may_lose: int = 0,
     may_refuse: bool = False,
     may_misplace: bool = False,
+    unwatched: bool = False,
     short: bool = False,
 ) -> Callable[[Inject], Inject]:
     """Put it on the list."""
 
     def add(inject: Inject) -> Inject:
-        FAULTS.append(Fault(name, inject, may_lose, may_refuse, may_misplace, short))
+        FAULTS.append(Fault(name, inject, may_lose, may_refuse, may_misplace, unwatched, short))
         return inject
 
     return add
@@ -63,7 +64,7 @@ async def kill_engine(world: World, dice: random.Random) -> str:
     return "the parent starts a new engine"
 
 
-@fault("kill -9 of the parent")
+@fault("kill -9 of the parent", unwatched=True)
 async def kill_parent(world: World, dice: random.Random) -> str:
     engines = world.host.engines()
     await world.sync(world.host.stop, signal.SIGKILL)
@@ -74,7 +75,7 @@ async def kill_parent(world: World, dice: random.Random) -> str:
     return "the process supervisor starts it again"
 
 
-@fault("kill -9 of parent and engines", may_lose=KILLED_IN_A_BURST, short=True)
+@fault("kill -9 of parent and engines", may_lose=KILLED_IN_A_BURST, unwatched=True, short=True)
 async def kill_both(world: World, dice: random.Random) -> str:
     assert world.host.process is not None
     engines = world.engines(world.host)
@@ -104,12 +105,16 @@ async def _freeze(world: World, *, engines: bool) -> str:
     return "another host takes over; the frozen one is fenced"
 
 
-@fault("a whole host frozen for longer than its lease, another takes over", may_misplace=True)
+@fault(
+    "a whole host frozen for longer than its lease, another takes over",
+    may_misplace=True,
+    unwatched=True,
+)
 async def freeze_host(world: World, dice: random.Random) -> str:
     return await _freeze(world, engines=True)
 
 
-@fault("a parent frozen for longer than its lease, another host takes over")
+@fault("a parent frozen for longer than its lease, another host takes over", unwatched=True)
 async def freeze_parent(world: World, dice: random.Random) -> str:
     return await _freeze(world, engines=False)
 
@@ -268,16 +273,16 @@ async def realtime_cut(world: World, dice: random.Random) -> str:
 
 @fault("Realtime silent")
 async def realtime_silent(world: World, dice: random.Random) -> str:
-    """Who writes all the time keeps the claims going; that the bell is replaced is seen in
-    tests/integration/bridge, where nobody writes."""
+    unheard = "commands came without a ring"
+    times = world.host.log.count(unheard)
     world.stack.faults.realtime_deaf()
     try:
-        await anyio.sleep(6)
+        await world.until_logged(world.host, unheard, times=times + 1)
         await world.until_flowing()
     finally:
         world.stack.faults.realtime_on()
     await world.until_flowing()
-    return "commands are polled, and claimed when others end"
+    return "commands are polled, and the watchdog subscribes anew"
 
 
 @fault("Realtime says everything twice")

@@ -23,6 +23,8 @@ class Fault:
         may_refuse: commands may fail, because they are told that the account rests.
         may_misplace: a host that woke up hands in late what it had not recorded, behind what its
             successor has recorded since.
+        unwatched: nobody saw the wire meanwhile, so a send may end `unknown` in strict durability
+            too (decision 6).
         short: part of `make test`.
     """
 
@@ -31,6 +33,7 @@ class Fault:
     may_lose: int = 0
     may_refuse: bool = False
     may_misplace: bool = False
+    unwatched: bool = False
     short: bool = False
 
 

@@ -32,21 +32,21 @@ SETTLED_S = 1.0
 
 
 async def measure(
-    world: World, *, takeovers: int, seed: int, say: Callable[[str], None]
+    world: World, *, times: int, seed: int, say: Callable[[str], None]
 ) -> dict[str, Any]:
     """Kill hosts until so many accounts were taken over; the summary of them."""
     dice = random.Random(seed)
     found: list[float] = []
     async with AsyncExitStack() as hosts:
         alive = [world.host, await hosts.enter_async_context(world.second_host())]
-        while len(found) < takeovers:
+        while len(found) < times:
             victim, accounts = await _holder_of_most(world, alive)
             await anyio.sleep(dice.uniform(0, 3))  # anywhere between two renewals
             found += await _one(world, victim, accounts)
             alive.remove(victim)
             alive.append(await hosts.enter_async_context(world.second_host()))
             say(
-                f"{len(found)}/{takeovers}: {len(accounts)} accounts back after at most "
+                f"{len(found)}/{times}: {len(accounts)} accounts back after at most "
                 f"{max(found[-len(accounts) :]):.1f} s"
             )
     away_s = sorted(found)

@@ -10,7 +10,7 @@ import pytest
 
 from tests.database.project import MIGRATIONS, REPOSITORY, Project
 
-pytestmark = pytest.mark.timeout(90)
+pytestmark = pytest.mark.timeout(240)
 
 OWN_OBJECTS = """
     select n.nspname || '.' || c.relname as name

@@ -63,7 +63,7 @@ class Shop:
         rows = self.rows("integration_accounts", id=self.account)
         return rows[0] if rows else {"status": None, "last_qr": None}
 
-    def until_status(self, status: str, *, deadline_s: float = 20) -> Row:
+    def until_status(self, status: str, *, deadline_s: float = 40) -> Row:
         return eventually(
             lambda: face if (face := self.face())["status"] == status else None,
             deadline_s=deadline_s,
@@ -76,7 +76,7 @@ class Shop:
     def send(self, text: str) -> str:
         return self.command("send", {"to": f"+{self.customer}", "type": "text", "text": text})
 
-    def ended(self, command: str, *, deadline_s: float = 20) -> Row:
+    def ended(self, command: str, *, deadline_s: float = 40) -> Row:
         return eventually(
             lambda: next(
                 (row for row in self.rows("commands", id=command) if row["status"] in FINAL), None
@@ -90,7 +90,7 @@ class Shop:
 
     def link(self) -> None:
         self.command("connect", {"method": "qr"})
-        qr = eventually(lambda: self.face()["last_qr"], deadline_s=20)
+        qr = eventually(lambda: self.face()["last_qr"], deadline_s=60)
         self.simulator.scan(self.number, qr)
         self.until_status("connected")
 

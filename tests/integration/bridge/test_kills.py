@@ -12,7 +12,7 @@ from tests.fixtures.bridge import BridgeProcess
 from tests.fixtures.stack import eventually
 from tests.integration.bridge.conftest import Shop
 
-pytestmark = pytest.mark.timeout(150)
+pytestmark = pytest.mark.timeout(240)
 SENDS = 30
 
 

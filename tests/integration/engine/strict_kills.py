@@ -69,7 +69,7 @@ class Figures:
     repeated: int = 0
     judged_sent: int = 0
     rescued: int = 0
-    lost_fates: list[str] = dataclasses.field(default_factory=list)
+    lost_fates: Counter[str] = dataclasses.field(default_factory=Counter)
 
 
 class Killing:
@@ -99,6 +99,8 @@ class Killing:
         self.ledger = SendLedger()
         self.written: list[str] = []
         self.came: Counter[str] = Counter()
+        self.got: Counter[str] = Counter()
+        self.last_got = 0
         self.to_send: dict[CommandId, str] = {}
         self.fates: dict[str, str] = {}
         self.session: Any = None
@@ -169,6 +171,14 @@ class Killing:
                 self.figures.kills += 1
         self.live = False
         await session.aclose()
+        await self._look_at_phone()
+
+    async def _look_at_phone(self) -> None:
+        """After every life, because a phone keeps its last thousands of entries only."""
+        for entry in await call(self.phones.inbox, self.reader, self.last_got):
+            self.last_got = entry["seq"]
+            if entry["kind"] == "message":
+                self.got[entry.get("text", "")] += 1
 
     async def _listen(self, session: Any) -> None:
         try:
@@ -275,19 +285,18 @@ class Killing:
         self.news = anyio.Event()
 
     async def _counted(self) -> Figures:
-        found = self.figures
+        found, got = self.figures, self.got
         with anyio.move_on_after(10):
-            while True:
-                inbox = await call(self.phones.inbox, self.reader)
-                got = Counter(e.get("text") for e in inbox if e["kind"] == "message")
-                if self.fates.keys() - {""} <= set(got):
-                    break
+            while not self.fates.keys() - {""} <= set(got):
                 await anyio.sleep(0.2)
+                await self._look_at_phone()
         found.sent_in = len(self.written)
         found.lost_in = len(set(self.written) - set(self.came))
         found.twice_in_journal = sum(count - 1 for count in self.came.values())
         found.lost_out = found.asked_out - len(got)
-        found.lost_fates = [fate for text, fate in self.fates.items() if text not in got and text]
+        found.lost_fates = Counter(
+            fate for text, fate in self.fates.items() if text not in got and text
+        )
         found.doubled_out = sum(count - 1 for count in got.values())
         return found
 

@@ -16,7 +16,7 @@ import pytest
 from bridge.sandbox.postgres import remove_data
 from tests.fixtures.stack import MIGRATIONS_OF_TESTS, eventually, free_port
 
-pytestmark = [pytest.mark.timeout(120), pytest.mark.slow]
+pytestmark = [pytest.mark.timeout(240), pytest.mark.slow]
 
 
 @contextmanager

@@ -36,4 +36,4 @@ def test_supabase_js_finds_what_it_expects(project: Project):
     assert len(facts) == FACTS
 
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(240)
