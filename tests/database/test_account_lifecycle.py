@@ -149,6 +149,10 @@ class Accounts(RuleBasedStateMachine):
             self.is_linked = True
         elif then is Next.FORGET:
             host.fenced("bridge_destroy_session", self.account)
+            # with the keys goes the wish, whoever dies before the next word
+            assert self.world.one("select desired from whatsapp_baileys_sessions") == {
+                "desired": "stopped"
+            }
             self.generation += self.is_linked
             self.is_linked = False
         retry_in_s = 3600 if then is Next.RETRY or occurrence is Occurrence.BANNED else None

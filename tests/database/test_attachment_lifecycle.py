@@ -21,7 +21,7 @@ from psycopg.types.json import Jsonb
 
 from tests.database.project import Bridge, Row, Team, World, message, person
 from tests.database.test_attachments import claim, finish, keep, photo
-from tests.database.walks import WALK, at, edges, places
+from tests.database.walks import WALK, at, edges, late_places, places
 
 CUSTOMER = "5511987654321"
 
@@ -164,6 +164,18 @@ class Files(RuleBasedStateMachine):
             known.attempts -= not counts
             known.claimed, known.answer_lost = None, False
             known.is_due = not later
+
+    @rule(
+        place=late_places,
+        status=st.sampled_from(["stored", "failed", "expired", "pending"]),
+        later=st.booleans(),
+        counts=st.booleans(),
+    )
+    def fetch(self, place: int, status: str, later: bool, counts: bool) -> None:
+        """All that may be taken is, and one of what was is finished."""
+        self.claim(5)
+        if self.given_out:
+            self.finish(place, status, later, counts)
 
     # ------------------------------------------------------------------ time and hosts
 
