@@ -365,6 +365,14 @@ class PhoneSeen(Struct, frozen=True, tag=True):
     """The phone itself, not another companion, told something. Said once in a while."""
 
 
+class BlocklistChanged(Struct, frozen=True, tag=True):
+    """The account blocks somebody else now, or somebody no longer: the list has to be read."""
+
+
+class ChatsChanged(Struct, frozen=True, tag=True):
+    """A chat was archived, pinned or muted on another own device, or is no longer: ask which."""
+
+
 class SessionEnded(Struct, frozen=True, tag=True):
     """The session is over and does not come back by itself.
 
@@ -394,6 +402,8 @@ Signal = (
     | Connected
     | Disconnected
     | PhoneSeen
+    | BlocklistChanged
+    | ChatsChanged
     | SessionEnded
     | TypingShown
 )

@@ -276,6 +276,23 @@ class Block(Order, frozen=True, tag=True):
     blocked: bool
 
 
+class AskBlocklist(Order, frozen=True, tag=True):
+    """Whom the account blocks; answers `[{phone_jid, lid}]`, either null if it is not known."""
+
+
+class AskChats(Order, frozen=True, tag=True):
+    """What other own devices say of chats; asks this device's copy of that, not WhatsApp.
+
+    Answers `[{archived, pinned, muted_until}]` (Unix seconds, null = not muted), one a chat; null
+    for a chat of which nothing was ever said.
+
+    Attributes:
+        chats: the addresses of each; the first one that is known counts.
+    """
+
+    chats: list[list[Jid]]
+
+
 class RejectCall(Order, frozen=True, tag=True):
     """Refuse a call that rings now."""
 
@@ -344,6 +361,8 @@ Request = (
     | LeaveGroup
     | SetProfile
     | Block
+    | AskBlocklist
+    | AskChats
     | RejectCall
     | FetchPicture
     | AskPerson

@@ -13,6 +13,7 @@ from anyio.abc import TaskGroup
 
 from bridge.accounts.ending import Ended, ended_with
 from bridge.accounts.face import Face, later
+from bridge.accounts.following import Follower
 from bridge.accounts.lifecycle import Occurrence, occurrence_of
 from bridge.accounts.link import Link
 from bridge.accounts.opening import Opened
@@ -22,6 +23,8 @@ from bridge.accounts.qr import png_data_url
 from bridge.engine.host import EngineDied
 from bridge.errors import CommandError
 from bridge.events import (
+    BlocklistChanged,
+    ChatsChanged,
     Connected,
     Disconnected,
     PairingCodeShown,
@@ -56,6 +59,8 @@ class Connection:
         face: Face,
         link: Link,
         phone: PhoneWatch,
+        blocklist: Follower,
+        chats: Follower,
         *,
         helpers: TaskGroup,
         ring: Callable[[], None],
@@ -66,6 +71,8 @@ class Connection:
         self._face = face
         self._link = link
         self._phone = phone
+        self._blocklist = blocklist
+        self._chats = chats
         self._helpers = helpers
         self._ring = ring
         self._blip: anyio.CancelScope | None = None
@@ -90,6 +97,10 @@ class Connection:
                 )
             case Connected():
                 await self._take_connected(signal)
+            case BlocklistChanged():
+                self._blocklist.may_have_changed()
+            case ChatsChanged():
+                self._chats.may_have_changed()
             case PhoneSeen():
                 await self._phone.seen()
             case Disconnected():
@@ -127,7 +138,10 @@ class Connection:
         await self._face.show(Occurrence.CONNECTED, sentence=sentence, **details)
         if self._link.recovering:
             self._helpers.start_soon(self._recover, name="recover")
+        if not self._link.came_up.is_set():
+            self._chats.may_have_changed()  # an earlier run may have died before it was recorded
         self._link.up()
+        self._blocklist.may_have_changed()
         self._ring()
         if self._plan.receive_typing:
             self._helpers.start_soon(self._show_online, name="look online")

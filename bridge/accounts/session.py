@@ -16,6 +16,7 @@ from loguru import logger
 from bridge.accounts.connection import Connection
 from bridge.accounts.ending import Ended, ended_by, first_of
 from bridge.accounts.face import Face
+from bridge.accounts.following import Follower, read_blocklist, read_chats
 from bridge.accounts.ledger import SendLedger
 from bridge.accounts.lifecycle import Occurrence
 from bridge.accounts.link import Link
@@ -64,6 +65,8 @@ class LiveSession:
         self._settling = Settling(around.rpc, ledger, plan)
         self.settled = self._settling.done
         self._phone = PhoneWatch(face, self.link)
+        self._blocklist = Follower(read_blocklist, around.rpc, plan)
+        self._chats = Follower(read_chats, around.rpc, plan)
         self._renewed = anyio.Event()
         self._pumped = anyio.Event()
         self._stop = anyio.CancelScope()
@@ -106,6 +109,8 @@ class LiveSession:
                 helpers.start_soon(self._extend, session, name="extend the engine's lease")
                 helpers.start_soon(self._settle, session, name="settle commands")
                 helpers.start_soon(self._phone.run, name="watch the phone")
+                helpers.start_soon(self._blocklist.run, session, name="follow the blocklist")
+                helpers.start_soon(self._chats.run, session, name="follow the chats")
                 if around.record_history is not None and self._plan.history_days:
                     linked = self.link.came_up if self._plan.mode is Mode.PAIR else None
                     helpers.start_soon(
@@ -119,6 +124,8 @@ class LiveSession:
                     self._face,
                     self.link,
                     self._phone,
+                    self._blocklist,
+                    self._chats,
                     helpers=helpers,
                     ring=around.ring,
                 )

@@ -14,6 +14,7 @@ is away is given up without a word to Python. `tick` and `_run` make signals of 
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -33,6 +34,8 @@ from bridge.engine.turns import Turns
 from bridge.engine.whatsapp.client import Client, Kind
 from bridge.errors import CommandError
 from bridge.events import (
+    BlocklistChanged,
+    ChatsChanged,
     Connected,
     Disconnected,
     EventNotUnderstood,
@@ -44,7 +47,7 @@ from bridge.events import (
     Signal,
 )
 from bridge.ids import CommandId, Jid
-from bridge.orders import Logout, Outgoing, Request
+from bridge.orders import Block, Logout, Outgoing, Request
 
 # whatsmeow qrchan.go: the first of six codes lives a minute, the others 20 s
 FIRST_QR_S, NEXT_QR_S = 60.0, 20.0
@@ -56,6 +59,12 @@ ANSWER_TIMEOUT_S = 2.0
 
 _DIALS = b"Dialing wss://"
 _LOCKED = b"database is locked"
+# neonize has no events for what other own devices say of chats. whatsmeow logs (appstate.go) when
+# it has stored that: archive and pin are in one collection, mute in the other. Only the beginning
+# of an entry is believed, where nobody else can write.
+_CHATS_STORED = re.compile(
+    rb"\n.(?:Synced|Full sync of) app state regular_(?:low|high) ", re.DOTALL
+)
 
 
 class Connection:
@@ -156,6 +165,8 @@ class Connection:
         self._asker.look(entry)
         if self._barrier is not None:
             self._barrier.look(entry)
+        if _CHATS_STORED.match(entry):
+            self._out.signal(ChatsChanged())
         if _LOCKED in entry:
             self._out.complain("database_locked", "SQLite waited too long for a reader.")
 
@@ -288,6 +299,8 @@ class Connection:
         value = self._asker.do(order)
         if isinstance(order, Logout):
             self._end(SessionEnded(code="logged_out"))
+        elif isinstance(order, Block):
+            self._out.signal(BlocklistChanged())  # WhatsApp tells the other devices only
         return value
 
     # --------------------------------------------------------------------------------- ending

@@ -17,7 +17,7 @@ from bridge.engine.asking import Asker
 from bridge.engine.plan import Outlets
 from bridge.engine.whatsapp.client import Kind
 from bridge.errors import CommandError
-from bridge.events import MessageReceived, Person, PhoneSeen, SpooledEvent
+from bridge.events import BlocklistChanged, MessageReceived, Person, PhoneSeen, SpooledEvent
 
 # The parent writes it far more seldom.
 PHONE_EVERY_S = 2.0
@@ -66,6 +66,9 @@ class Reception:
         if kind is Kind.TYPING:
             if (shown := translate.typing(proto)) is not None:
                 self._out.signal(shown)
+            return True
+        if kind is Kind.BLOCKLIST_CHANGED:
+            self._out.signal(BlocklistChanged())
             return True
         return False
 

@@ -168,7 +168,7 @@ def _chat(past: PastChat, own: Person, events: list[Row]) -> HistoryChat | None:
         unread=max(0, min(past.unread, MOST_UNREAD)),
         archived=past.archived,
         pinned=past.pinned,
-        muted_until=_muted_until(past.muted_until),
+        muted_until=muted_until(past.muted_until),
         more_on_phone=past.more_on_phone,
         messages=messages,
     )
@@ -203,7 +203,7 @@ def _message(
     return found, [row for row in others if not isinstance(row, DiagnosticRow)]
 
 
-def _muted_until(unix_s: float | None) -> str | None:
+def muted_until(unix_s: float | None) -> str | None:
     """ISO time; what is later than any calendar is its end."""
     if unix_s is None or unix_s <= 0:
         return None

@@ -38,6 +38,7 @@ from bridge.ingest import Ingest, Pumping
 from bridge.media.avatars import Avatars
 from bridge.media.fetch import Fetcher
 from bridge.media.incoming import Downloads, sealer
+from bridge.media.old_pictures import OldPictures
 from bridge.media.outgoing import Outbox
 from bridge.media.previews import Previews
 from bridge.media.workshop import Workshop
@@ -209,6 +210,7 @@ async def _run_parts(
         parts.start_soon(leftovers.keep, name="leftovers")
         parts.start_soon(typists.run, name="who types")
         parts.start_soon(avatars.run, name="pictures of people")
+        parts.start_soon(OldPictures(rpc, storage).run, name="old pictures")
         claims_ended = anyio.Event()
         parts.start_soon(_claim, claimer, claims_ended, name="claims")
         await stop.wait()

@@ -194,6 +194,20 @@ class ClaimedAttachment(Row, frozen=True):
     media_limits: dict[str, Any] = {}
 
 
+class PhoneChat(Row, frozen=True):
+    """A chat, and by which addresses WhatsApp may name it."""
+
+    id: str
+    jids: list[Jid]
+
+
+class OldPicture(Row, frozen=True):
+    """A file in the bucket that nothing names any more."""
+
+    id: str
+    path: str
+
+
 class ClaimedPicture(Row, frozen=True):
     """A picture of a person or group that is now this worker's to fetch.
 

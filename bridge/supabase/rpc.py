@@ -24,6 +24,8 @@ from bridge.supabase.answers import (
     Lease,
     LeaseEpochRow,
     ListedAccount,
+    OldPicture,
+    PhoneChat,
     PictureEnd,
     Recorded,
     Registered,
@@ -245,6 +247,24 @@ class BridgeRpc:
         arguments = self._fenced(account, epoch) | {"p_warning": warning}
         await self._http.rpc("bridge_finish_history", arguments)
 
+    async def record_blocklist(
+        self, account: AccountId, epoch: LeaseEpoch, people: list[dict[str, Any]]
+    ) -> None:
+        """The account blocks these and nobody else."""
+        arguments = self._fenced(account, epoch) | {"p_people": people}
+        await self._http.rpc("bridge_record_blocklist", arguments)
+
+    async def list_chats(self, account: AccountId, epoch: LeaseEpoch) -> list[PhoneChat]:
+        """The chats of an account, with people and groups."""
+        return await self._call("bridge_list_chats", self._fenced(account, epoch), list[PhoneChat])
+
+    async def record_chats(
+        self, account: AccountId, epoch: LeaseEpoch, chats: list[dict[str, Any]]
+    ) -> None:
+        """These chats are so on the phone."""
+        arguments = self._fenced(account, epoch) | {"p_chats": chats}
+        await self._http.rpc("bridge_record_chats", arguments)
+
     async def command_context(
         self, account: AccountId, epoch: LeaseEpoch, command: CommandId
     ) -> CommandContext:
@@ -363,6 +383,14 @@ class BridgeRpc:
             "p_counts": counts,
         }
         return await self._call("bridge_finish_picture", arguments, bool)
+
+    async def claim_old_pictures(self) -> list[OldPicture]:
+        """Take some files of old pictures that may be deleted."""
+        return await self._call("bridge_claim_old_pictures", {}, list[OldPicture])
+
+    async def forget_old_pictures(self, ids: Sequence[str]) -> None:
+        """The files are deleted."""
+        await self._http.rpc("bridge_forget_old_pictures", {"p_ids": list(ids)})
 
     async def tell_typing(
         self, account: AccountId, epoch: LeaseEpoch, chat: Jid, person: Person, state: str

@@ -7,6 +7,7 @@ URL with the same connection, piece by piece, and that is the only thing done be
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -110,6 +111,19 @@ class Storage:
                 file,
                 {"content-type": mime_type, "upsert": "true", "cache-control": CACHE_S},
             )
+        except StorageApiError as error:
+            raise _fault(_status(error.status), error.message) from error
+        except httpx.HTTPError as error:
+            raise StorageUnavailable from error
+
+    async def remove(self, paths: Sequence[str]) -> None:
+        """Delete files; those that are not there count as deleted.
+
+        :raises StorageUnavailable: if it may work later.
+        :raises StorageRefused: if Storage does not do it.
+        """
+        try:
+            await self._bucket.remove(list(paths))
         except StorageApiError as error:
             raise _fault(_status(error.status), error.message) from error
         except httpx.HTTPError as error:

@@ -64,7 +64,9 @@ begin
         'bridge_attach_to_send', 'bridge_command_context', 'bridge_record_history',
         'bridge_begin_history', 'bridge_history_state', 'bridge_finish_history', 'bridge_claim_pictures',
         'bridge_claim_picture', 'bridge_finish_picture', 'bridge_tell_typing',
-        'bridge_lease_epochs', 'bridge_record_late', 'bridge_list_sealed', 'bridge_reseal'
+        'bridge_lease_epochs', 'bridge_record_late', 'bridge_list_sealed', 'bridge_reseal',
+        'bridge_record_blocklist', 'bridge_claim_old_pictures', 'bridge_forget_old_pictures',
+        'bridge_list_chats', 'bridge_record_chats'
       )
     union
     select 'schema whatsapp_private'

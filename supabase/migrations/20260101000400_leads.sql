@@ -38,7 +38,7 @@ comment on column public.leads.push_name is 'The name the person chose on WhatsA
 comment on column public.leads.business_name is 'Verified name of a business account.';
 comment on column public.leads.avatar_url is
   'Path of the picture in the private bucket whatsapp-media, to be read with a signed URL; null if there is none, it is hidden, or not fetched yet.';
-comment on column public.leads.blocked is 'Whether the person is blocked on WhatsApp.';
+comment on column public.leads.blocked is 'Whether an account of the workspace blocks the person on WhatsApp, by a command or on the phone.';
 comment on column public.leads.opted_out_at is 'When the person asked not to be written to. Editable.';
 comment on column public.leads.created_at is 'When the row was inserted.';
 comment on column public.leads.updated_at is 'When a column last changed.';

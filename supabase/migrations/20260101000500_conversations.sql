@@ -54,9 +54,9 @@ comment on column public.conversations.status is
   'The ticket: open, pending or resolved. Editable; an incoming message opens it again.';
 comment on column public.conversations.assigned_to is 'Who works on it. Editable.';
 comment on column public.conversations.labels is 'Words to find it by, at most 100 of at most 100 characters. Editable.';
-comment on column public.conversations.archived is 'Whether it is put away. Editable.';
-comment on column public.conversations.pinned is 'Whether it is kept on top. Editable.';
-comment on column public.conversations.muted_until is 'Until when it makes no noise. Editable.';
+comment on column public.conversations.archived is 'Whether it is put away. Editable; follows the phone, too.';
+comment on column public.conversations.pinned is 'Whether it is kept on top. Editable; follows the phone, too.';
+comment on column public.conversations.muted_until is 'Until when it makes no noise. Editable; follows the phone, too.';
 comment on column public.conversations.disappears_after_s is
   'The timer of disappearing messages, in seconds, as last told in the chat; null = off. What is sent carries it.';
 comment on column public.conversations.disappears_since is

@@ -65,7 +65,7 @@ comment on column public.messages.sender_id is 'JID of who wrote it.';
 comment on column public.messages.sender_lead_id is 'Who wrote it, if not the account itself.';
 comment on column public.messages.sender_nome is 'Name of who wrote it, as known at that time.';
 comment on column public.messages.sender_avatar_url is
-  'Path of the picture that the sender had then, in the private bucket whatsapp-media, to be read with a signed URL; null if there was none.';
+  'Path of the sender''s picture in the private bucket whatsapp-media, to be read with a signed URL; null if there was none. When the sender has another picture, older messages get that one some minutes later.';
 comment on column public.messages.tipo is
   'text, image, video, audio, document, sticker, location, contact, poll, reaction, call, system or unsupported.';
 comment on column public.messages.conteudo is 'The text, or the caption.';

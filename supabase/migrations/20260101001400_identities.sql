@@ -134,6 +134,11 @@ begin
   on conflict (conversation_id) do update
   set more_on_phone = coalesce(kept.more_on_phone and excluded.more_on_phone, kept.more_on_phone, excluded.more_on_phone);
 
+  insert into whatsapp_private.chats_on_phone (conversation_id, archived, pinned, muted_until)
+  select p_keep, told.archived, told.pinned, told.muted_until
+  from whatsapp_private.chats_on_phone as told where told.conversation_id = p_drop
+  on conflict (conversation_id) do nothing;
+
   delete from public.conversations where id = p_drop returning * into gone;
   update public.conversations as kept
   set nao_lidas = kept.nao_lidas + gone.nao_lidas,
@@ -193,6 +198,7 @@ declare
   polls uuid[];
   gone public.leads;
 begin
+  update whatsapp_private.old_pictures set lead_id = p_keep where lead_id = p_drop;
   for pair in
     select other.id as other_id, kept.id as kept_id, kept.created_at <= other.created_at as kept_is_older
     from public.conversations as other
@@ -268,6 +274,7 @@ begin
   where p_keep in (early.peer_lead_id, early.sender_lead_id);
 
   delete from public.leads where id = p_drop returning * into gone;
+  perform whatsapp_private.retire_picture(gone.avatar_url, p_keep);
   -- of the names, one that a member gave wins over one that WhatsApp told
   update public.leads as kept
   set nome = case
@@ -277,7 +284,6 @@ begin
     push_name = coalesce(kept.push_name, gone.push_name),
     business_name = coalesce(kept.business_name, gone.business_name),
     avatar_url = coalesce(kept.avatar_url, gone.avatar_url),
-    blocked = kept.blocked or gone.blocked,
     opted_out_at = least(kept.opted_out_at, gone.opted_out_at)
   where kept.id = p_keep;
 

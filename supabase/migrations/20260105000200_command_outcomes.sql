@@ -97,10 +97,9 @@ begin
         )
         where id = new.target_message_id;
       when 'block', 'unblock' then
-        update public.leads set blocked = new.type = 'block'
-        where workspace_id = new.workspace_id
-          and new.chat_jid in (whatsapp_wa_id, lid)
-          and blocked <> (new.type = 'block');
+        perform whatsapp_private.keep_block(
+          new.integration_account_id, new.workspace_id, new.chat_jid, new.type = 'block'
+        );
       when 'group_update' then
         update public.conversations set nome = new.payload ->> 'subject'
         where id = new.conversation_id

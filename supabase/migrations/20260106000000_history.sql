@@ -179,6 +179,12 @@ begin
   on conflict (conversation_id) do nothing;
   is_first := found;
   if is_first then
+    insert into whatsapp_private.chats_on_phone (conversation_id, archived, pinned, muted_until)
+    values (
+      conversation, (p_chat ->> 'archived')::boolean, (p_chat ->> 'pinned')::boolean,
+      (p_chat ->> 'muted_until')::timestamptz
+    )
+    on conflict (conversation_id) do nothing;
     update public.conversations as kept
     set nao_lidas = greatest(kept.nao_lidas, (p_chat ->> 'unread')::integer),
       archived = kept.archived or (p_chat ->> 'archived')::boolean,

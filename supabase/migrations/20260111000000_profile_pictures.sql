@@ -263,6 +263,12 @@ begin
   ) then
     raise exception 'A stored picture has an id, and a path in the folder of its account.' using errcode = '22023';
   end if;
+  if p_state = 'stored' and whatsapp_private.is_picture_being_deleted(p_path) then
+    -- the person had this picture before: it is stored again when its file is gone
+    return public.bridge_finish_picture(
+      p_worker, p_account, p_epoch, p_picture, 'pending', null, null, 900, false
+    );
+  end if;
   perform whatsapp_private.lock_identities(workspace, true);
   update whatsapp_private.profile_pictures as known
   set state = case p_state when 'unchanged' then 'stored' when 'pending' then known.state else p_state end,

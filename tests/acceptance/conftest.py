@@ -166,12 +166,26 @@ class Linked:
 
 
 async def link(
-    frontend: Frontend, simulator: Simulator, *, within_s: float = 40, **settings: Any
+    frontend: Frontend,
+    simulator: Simulator,
+    *,
+    people: tuple[str, str] | None = None,
+    within_s: float = 40,
+    **settings: Any,
 ) -> Linked:
-    """Insert an account, connect it by QR, let a new phone scan, wait for `connected`."""
-    number, customer = fresh_number(), fresh_number()
-    simulator.add_phone(number, "Shop")
-    simulator.add_phone(customer, "Maria")
+    """Insert an account, connect it by QR, let a phone scan, wait for `connected`.
+
+    Args:
+        frontend: who inserts it.
+        simulator: where the phone is.
+        people: number and customer that are there already; new ones by default.
+        within_s: of each wait.
+        settings: of the account.
+    """
+    number, customer = people or (fresh_number(), fresh_number())
+    if people is None:
+        simulator.add_phone(number, "Shop")
+        simulator.add_phone(customer, "Maria")
     account = await frontend.insert_account(**settings)
     await frontend.insert_command(account, "connect", {"method": "qr"})
     row = await until(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import anyio
 import pytest
 
@@ -13,7 +15,7 @@ from tests.fixtures.simulator import Simulator, fresh_number
 
 pytestmark = pytest.mark.anyio
 
-PACE = {"messages_per_minute": 2, "cold_gap_s": 0}
+PACE: dict[str, Any] = {"messages_per_minute": 2, "cold_gap_s": 0}
 
 
 async def ask(linked: Linked, text: str, to: str | None = None) -> str:

@@ -8,10 +8,12 @@ from typing import Any
 
 import anyio
 import httpx
+import psycopg
 import pytest
 from PIL import Image
 from storage3.exceptions import StorageApiError
 
+from bridge.sandbox.stack import StackInfo
 from tests.acceptance.conftest import Frontend, Linked, Row, link, until
 from tests.fixtures.simulator import Simulator, fresh_number
 
@@ -60,7 +62,7 @@ async def refreshed(linked: Linked, **of: str) -> Row:
 
 
 async def test_the_picture_of_a_customer_is_fetched_shown_and_followed(
-    linked: Linked, stranger: Frontend
+    linked: Linked, stranger: Frontend, stack: StackInfo
 ) -> None:
     red, blue = jpeg("red"), jpeg("blue")
     await call(linked.simulator.set_picture, linked.customer, red)
@@ -83,6 +85,22 @@ async def test_the_picture_of_a_customer_is_fetched_shown_and_followed(
     assert await file_at(linked.frontend, changed["avatar_url"]) == blue
     await call(linked.simulator.set_picture, linked.customer, b"")
     await until(lambda: chat(linked), lambda row: row["avatar_url"] is None, within_s=60)
+
+    async def messages_with_a_picture() -> list[str]:
+        rows = await linked.frontend.rows("messages", integration_account_id=linked.account)
+        return [row["id"] for row in rows if row["sender_avatar_url"]]
+
+    async def files() -> list[str]:
+        found = await linked.frontend.client.storage.from_("whatsapp-media").list(
+            path.rpartition("/")[0]
+        )
+        return [each["name"] for each in found]
+
+    assert len(await files()) == 2
+    async with await psycopg.AsyncConnection.connect(stack.database_url) as database:
+        await database.execute("update whatsapp_private.old_pictures set run_at = now()")
+    await until(files, lambda names: not names, within_s=90)
+    assert await messages_with_a_picture() == []
     state = await call(linked.simulator.state)
     # once at first sight, and once for each change: not with every message
     assert state["pictures_asked"].count(linked.customer) == 3
@@ -232,6 +250,81 @@ async def test_a_number_with_and_without_the_ninth_digit_is_one_person(linked: L
     assert conversation["chat_jid"] == f"{eight}@s.whatsapp.net"
     leads = await linked.frontend.rows("leads")
     assert [(lead["telefone"], lead["nome"]) for lead in leads] == [(eight, "Davi")]
+
+
+async def test_whom_the_phone_blocks_is_blocked_here(
+    linked: Linked, stranger: Frontend, simulator: Simulator
+) -> None:
+    customer, other = linked.customer, fresh_number()
+    await call(simulator.add_phone, other, "Bia")
+    await received(linked, "oi")
+    await call(simulator.send_text, other, to=linked.number, text="olá")
+    await linked.frontend.until_message(integration_account_id=linked.account, conteudo="olá")
+
+    async def blocked() -> set[str]:
+        rows = await linked.frontend.rows("leads", blocked=True)
+        return {row["telefone"] for row in rows}
+
+    async def phone_blocks(*numbers: str) -> None:
+        await call(simulator.change_phone, linked.number, blocked=list(numbers))
+        await until(blocked, lambda now: now == set(numbers))
+
+    await phone_blocks(customer)
+    await phone_blocks(other)  # two changes at once are told as "another list"
+    await phone_blocks()
+    stop = await linked.frontend.insert_command(linked.account, "disconnect", {})
+    assert (await linked.frontend.until_command(stop))["status"] == "done"
+    await call(simulator.change_phone, linked.number, blocked=[customer])
+    await linked.frontend.insert_command(linked.account, "connect", {"method": "qr"})
+    await until(blocked, lambda now: now == {customer})
+
+    # who was blocked before anybody was linked here: nothing tells, it is read
+    second = await link(stranger, simulator, people=(linked.number, customer))
+    await stranger.send_text(second.account, f"+{customer}", "oi")
+    lead = await until(lambda: stranger.row("leads", telefone=customer), lambda row: row["blocked"])
+    command = await stranger.insert_command(second.account, "unblock", {"lead_id": lead["id"]})
+    assert (await stranger.until_command(command))["status"] == "done"
+    # the other linked device is told what this one did
+    await until(blocked, lambda now: now == set())
+
+
+async def test_what_the_phone_archives_pins_and_mutes_is_so_here(linked: Linked) -> None:
+    simulator = linked.simulator
+    group = await call(simulator.add_group, "Obras", [linked.customer, linked.number])
+    await received(linked, "oi")
+    await received(linked, "oi, grupo", to=group)
+
+    async def phone_changes(to: str, **changes: Any) -> None:
+        await call(simulator.change_chat, linked.number, to, **changes)
+
+    async def shown(kind: str) -> tuple[bool, bool, str | None]:
+        row = await chat(linked, kind=kind)
+        return row["archived"], row["pinned"], row["muted_until"]
+
+    async def until_shown(kind: str, archived: bool, pinned: bool, muted: str | None) -> None:
+        await until(lambda: shown(kind), lambda now: now == (archived, pinned, muted))
+
+    await phone_changes(linked.customer, archived=True)
+    await until_shown("direct", True, False, None)
+    await phone_changes(group, pinned=True, muted_until=-1)
+    await until_shown("group", False, True, "9999-01-01T00:00:00+00:00")
+    await phone_changes(group, pinned=False, muted_until=1893456000)
+    await until_shown("group", False, False, "2030-01-01T00:00:00+00:00")
+
+    # what a member decides stays, until it is changed on the phone
+    table = linked.frontend.client.table("conversations")
+    await table.update({"archived": False}).eq("kind", "direct").execute()
+    stop = await linked.frontend.insert_command(linked.account, "disconnect", {})
+    assert (await linked.frontend.until_command(stop))["status"] == "done"
+    await phone_changes(linked.customer, pinned=True)
+    await phone_changes(group, muted_until=0)
+    await linked.frontend.insert_command(linked.account, "connect", {"method": "qr"})
+    await until_shown("direct", False, True, None)
+    await until_shown("group", False, False, None)
+    await phone_changes(linked.customer, archived=False, pinned=False)
+    await until_shown("direct", False, False, None)
+    await phone_changes(linked.customer, archived=True)
+    await until_shown("direct", True, False, None)
 
 
 async def test_who_types_is_broadcast_to_members_alone_and_only_if_wanted(

@@ -90,6 +90,17 @@ def test_a_chat_of_the_past_is_a_settled_conversation_with_its_messages(
     assert rows[1]["sender_lead_id"] is None
 
 
+def test_what_the_phone_archived_before_it_was_linked_it_can_take_back(
+    world: World, bridge: Bridge, account: uuid.UUID
+) -> None:
+    record(bridge, account, history(chat(ANA, past("A", ANA), archived=True, pinned=True)))
+    conversation = str(world.one("select id from conversations")["id"])
+    now = {"id": conversation, "archived": False, "pinned": True, "muted_until": None}
+    bridge.fenced("bridge_record_chats", account, Jsonb([now]))
+    row = world.one("select archived, pinned from conversations")
+    assert (row["archived"], row["pinned"]) == (False, True)
+
+
 def test_the_same_part_again_changes_nothing(
     world: World, bridge: Bridge, account: uuid.UUID
 ) -> None:

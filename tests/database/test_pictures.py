@@ -221,3 +221,106 @@ def test_a_business_name_is_kept_with_the_person(
     assert world.one("select nome from conversations") == {"nome": "Ana Flores"}
     bridge.record(account, {"kind": "person", "person": ANA})
     assert world.one("select business_name from leads") == {"business_name": "Ana Flores"}
+
+
+def old_pictures(world: World, bridge: Bridge) -> dict[str, uuid.UUID]:
+    """Files that may be deleted, once those who look at them had time."""
+    world.owner.execute("update whatsapp_private.old_pictures set run_at = now()")
+    return {row["path"]: row["id"] for row in bridge.table("bridge_claim_old_pictures")}
+
+
+def paths_of_messages(world: World) -> list[str | None]:
+    rows = world.all("select sender_avatar_url as path from messages order by seq")
+    return [row["path"] for row in rows]
+
+
+@pytest.mark.parametrize("of", ["person", "group"])
+@pytest.mark.parametrize("then", ["stored", "none", "hidden"])
+def test_the_file_of_an_old_picture_goes_when_nothing_shows_it_any_more(
+    world: World, team: Team, bridge: Bridge, account: uuid.UUID, of: str, then: str
+) -> None:
+    group = GROUP if of == "group" else None
+    bridge.record(account, message("A", ANA, group=group))
+    jid = group or ANA["phone_jid"]
+    while rows := claim(bridge):
+        finish(bridge, only(rows), "stored" if rows[0]["jid"] == jid else "none", name="old")
+    old, new = (f"{team.workspace}/{account}/avatars/{name}.jpg" for name in ("old", "new"))
+    assert old_pictures(world, bridge) == {}
+    told = {"person": None, "group": group} if group else {"person": ANA, "group": None}
+    bridge.record(account, {"kind": "picture"} | told)
+    finish(bridge, only(claim(bridge)), then, name="new", picture_id="2")
+    soon = bridge.table("bridge_claim_old_pictures")
+    assert soon == []  # who shows it now has time to hear of the new one
+
+    gone = old_pictures(world, bridge)
+
+    assert set(gone) == {old}
+    if not group:
+        assert paths_of_messages(world) == [new if then == "stored" else None]
+    assert old_pictures(world, bridge) == {}  # a host is at it
+    world.owner.execute("update whatsapp_private.old_pictures set claimed_until = now()")
+    assert old_pictures(world, bridge) == gone  # it did not say that it is done
+    bridge.call("bridge_forget_old_pictures", list(gone.values()))
+    assert world.all("select 1 from whatsapp_private.old_pictures") == []
+
+
+def test_a_picture_that_somebody_shows_stays_and_messages_change_in_pieces(
+    world: World, team: Team, bridge: Bridge, account: uuid.UUID
+) -> None:
+    bridge.record(account, message("A", ANA), message("B", BIA))
+    for _ in range(2):
+        finish(bridge, only(claim(bridge)), "stored", name="same")
+    bridge.record(account, *(message(f"M{n}", ANA) for n in range(250)))
+    same = f"{team.workspace}/{account}/avatars/same.jpg"
+    for who in (ANA, BIA):
+        assert old_pictures(world, bridge) == {}
+        bridge.record(account, {"kind": "picture", "person": who, "group": None})
+        finish(bridge, only(claim(bridge)), "stored", name="new", picture_id="2")
+        if who is ANA:
+            assert old_pictures(world, bridge) == {}
+            assert paths_of_messages(world).count(same) == 251 - 200 + 1
+            assert old_pictures(world, bridge) == {}
+            assert paths_of_messages(world).count(same) == 1
+            assert world.all("select 1 from whatsapp_private.old_pictures") == []
+    assert set(old_pictures(world, bridge)) == {same}
+    assert same not in paths_of_messages(world)
+
+
+def test_a_picture_that_comes_back_while_its_file_is_deleted_is_stored_afterwards(
+    world: World, team: Team, bridge: Bridge, account: uuid.UUID
+) -> None:
+    bridge.record(account, message("A", ANA))
+    change = {"kind": "picture", "person": ANA, "group": None}
+
+    def change_to(name: str) -> None:
+        bridge.record(account, change)
+        assert finish(bridge, only(claim(bridge)), "stored", name=name, picture_id=name)
+
+    def shown() -> str:
+        return str(world.one("select avatar_url from leads")["avatar_url"]).rpartition("/")[2]
+
+    change_to("a")
+    change_to("b")
+    change_to("a")  # nobody deletes it yet: it is shown again, and stays
+    assert set(old_pictures(world, bridge)) == {f"{team.workspace}/{account}/avatars/b.jpg"}
+    change_to("b")
+    assert shown() == "a.jpg"
+    world.owner.execute("update whatsapp_private.old_pictures set claimed_until = now()")
+    world.owner.execute("update whatsapp_private.profile_pictures set run_at = now()")
+    [again] = claim(bridge)
+    assert again["attempts"] == 1  # waiting is no attempt
+    finish(bridge, again, "stored", name="b", picture_id="b")
+    assert shown() == "b.jpg"
+
+
+def test_the_picture_of_a_lead_that_was_merged_is_deleted(
+    world: World, team: Team, bridge: Bridge, account: uuid.UUID
+) -> None:
+    bridge.record(account, message("A", person("5511987654321")))
+    bridge.record(account, message("B", person(lid="111")))
+    for name in ("lid", "phone"):
+        finish(bridge, only(claim(bridge)), "stored", name=name)
+    bridge.record(account, {"kind": "person", "person": ANA})
+    kept, gone = (f"{team.workspace}/{account}/avatars/{name}.jpg" for name in ("phone", "lid"))
+    assert set(old_pictures(world, bridge)) == {gone}
+    assert paths_of_messages(world) == [kept, kept]

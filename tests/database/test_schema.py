@@ -145,11 +145,13 @@ def test_what_refers_to_leads_and_conversations_is_known_to_the_merge(world: Wor
         "messages.conversation_id",
         "messages.sender_lead_id",
         "poll_votes.lead_id",
+        "whatsapp_private.chats_on_phone.conversation_id",
         "whatsapp_private.early_changes.peer_lead_id",
         "whatsapp_private.early_changes.sender_lead_id",
         "whatsapp_private.early_receipts.peer_lead_id",
         "whatsapp_private.early_receipts.reader_lead_id",
         "whatsapp_private.history_chats.conversation_id",
+        "whatsapp_private.old_pictures.lead_id",
         "whatsapp_private.profile_pictures.conversation_id",
         "whatsapp_private.profile_pictures.lead_id",  # made anew for a chat that moves
     ]

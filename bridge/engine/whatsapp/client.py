@@ -69,6 +69,7 @@ class Kind(enum.IntEnum):
     JOINED_GROUP = 21
     GROUP_CHANGED = 22
     PICTURE_CHANGED = 23
+    BLOCKLIST_CHANGED = 30
     CALL_OFFERED = 36
     CALL_ACCEPTED = 37
     CALL_NOTICED = 40
@@ -91,6 +92,7 @@ _PARSERS: dict[Kind, Any] = {
     Kind.JOINED_GROUP: wire.JoinedGroup,
     Kind.GROUP_CHANGED: wire.GroupInfoEvent,
     Kind.PICTURE_CHANGED: wire.Picture,
+    Kind.BLOCKLIST_CHANGED: wire.BlocklistEvent,
     Kind.CALL_OFFERED: wire.CallOffer,
     Kind.CALL_ACCEPTED: wire.CallAccept,
     Kind.CALL_NOTICED: wire.CallOfferNotice,

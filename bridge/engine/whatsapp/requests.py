@@ -24,6 +24,8 @@ from bridge.engine import translate
 from bridge.engine.whatsapp.address import address_of
 from bridge.ids import LID_SERVER, PHONE_SERVER, Jid, server_of
 from bridge.orders import (
+    AskBlocklist,
+    AskChats,
     AskGroup,
     AskInvite,
     AskPerson,
@@ -96,6 +98,11 @@ def _ask_of_people(client: NewClient, order: Request) -> Any:
             return _ask_picture(client, order.of)
         case AskPerson():
             return _ask_person(client, order.person)
+        case AskBlocklist():
+            jids = map(translate.jid, client.get_blocklist().JIDs)
+            return [_addresses_of(client, jid) for jid in jids if jid is not None]
+        case AskChats():
+            return [_settings_of(client, jids) for jids in order.chats]
         case _:
             return _perform_on_group(client, order)
 
@@ -141,13 +148,28 @@ def _both_addresses(client: NewClient, jid: Jid | None, number: str) -> dict[str
     """WhatsApp names people by LID now; with the answer it tells whose number that is."""
     if jid is None:
         return {"jid": None, "lid": None}
+    known = _addresses_of(client, jid)
+    return {"jid": known["phone_jid"] or Jid(f"{number}@{PHONE_SERVER}"), "lid": known["lid"]}
+
+
+def _addresses_of(client: NewClient, jid: Jid) -> dict[str, Jid | None]:
+    """As far as this device has learnt them."""
     if server_of(jid) != LID_SERVER:
-        return {"jid": jid, "lid": _lid_of(client, jid)}
+        return {"phone_jid": jid, "lid": _lid_of(client, jid)}
     try:
         phone = translate.jid(client.get_pn_from_lid(address_of(jid)))
     except GetJIDFromStoreError:
         phone = None
-    return {"jid": phone or Jid(f"{number}@{PHONE_SERVER}"), "lid": jid}
+    return {"phone_jid": phone, "lid": jid}
+
+
+def _settings_of(client: NewClient, jids: list[Jid]) -> dict[str, Any] | None:
+    for jid in jids:
+        told = client.chat_settings.get_chat_settings(address_of(jid))
+        if told.Found:
+            muted = told.MutedUntil if told.MutedUntil > 0 else None  # Go's zero is in the year 1
+            return {"archived": told.Archived, "pinned": told.Pinned, "muted_until": muted}
+    return None
 
 
 def _lid_of(client: NewClient, jid: Jid) -> Jid | None:

@@ -182,6 +182,10 @@ class SimulatorClient:
         """Put somebody into a phone's address book."""
         self._call("POST", f"/phones/{number}/contacts", {"number": other, "name": name})
 
+    def change_chat(self, number: str, to: str, **changes: object) -> None:
+        """`archived`, `pinned`, `muted_until` (`bodies.ChatChange`) of a phone's chat."""
+        self._call("POST", f"/phones/{number}/chats", {"to": to, **changes})
+
     # ------------------------------------------------------------------ groups and the server
 
     def add_group(self, subject: str, participants: Sequence[str]) -> str:

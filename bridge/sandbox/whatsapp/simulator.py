@@ -172,10 +172,42 @@ class Simulator:
     def add_contact(self, phone: Phone, other: Phone, full_name: str) -> None:
         """Put somebody into a phone's address book; companions are told."""
         action = protobuf.encode((1, full_name), (2, full_name.split(maxsplit=1)[0]), (4, True))
-        value = protobuf.encode((1, int(time.time() * 1000)), (3, action))
-        name = "critical_unblock_low"
-        phone.app_state(name).put(["contact", str(other.account.pn)], value, 2)
-        announce_collection(phone.account, name, self.server.directory, self.server.post)
+        index = ["contact", str(other.account.pn)]
+        self._put(phone, "critical_unblock_low", index, (3, action), version=2)
+
+    def change_chat(
+        self,
+        phone: Phone,
+        chat: JID,
+        *,
+        archived: bool | None,
+        pinned: bool | None,
+        muted_until: int | None,
+    ) -> None:
+        """What is not None is changed; companions are told. Unix time; 0 = not muted, -1 = ever."""
+        if archived is not None:
+            action = (17, protobuf.encode((1, archived)))
+            self._put(phone, "regular_low", ["archive", str(chat)], action, version=3)
+        if pinned is not None:
+            action = (5, protobuf.encode((1, pinned)))
+            self._put(phone, "regular_low", ["pin_v1", str(chat)], action, version=5)
+        if muted_until is not None:
+            until_ms = -1 if muted_until < 0 else muted_until * 1000
+            action = (4, protobuf.encode((1, muted_until != 0), (2, until_ms or None)))
+            self._put(phone, "regular_high", ["mute", str(chat)], action, version=2)
+
+    def _put(
+        self,
+        phone: Phone,
+        collection: str,
+        index: list[str],
+        action: tuple[int, bytes],
+        *,
+        version: int,
+    ) -> None:
+        value = protobuf.encode((1, int(time.time() * 1000)), action)
+        phone.app_state(collection).put(index, value, version)
+        announce_collection(phone.account, collection, self.server.directory, self.server.post)
 
     def send_history_now(self, phone: Phone, past: list[PastConversation]) -> int:
         """Send conversations to the companions that are linked already; gives their number."""

@@ -1,4 +1,4 @@
-"""What people and groups look like, asked of WhatsApp through the engine."""
+"""What people and groups look like, and who is blocked, asked of WhatsApp through the engine."""
 
 import hashlib
 import os
@@ -7,7 +7,7 @@ import pytest
 
 from bridge import events as ev
 from bridge.ids import Jid
-from bridge.orders import AskPerson, FetchPicture
+from bridge.orders import AskBlocklist, AskPerson, Block, FetchPicture
 from tests.integration.engine.driver import call, linked, phone_jid
 
 pytestmark = pytest.mark.anyio
@@ -79,3 +79,18 @@ async def test_a_person_tells_a_business_name_and_a_text(drive, phones, owner, a
         "business_name": "Ana Flores",
         "about": "Atendo das 9 às 18",
     }
+
+
+async def test_whom_the_account_blocks_is_told_with_both_addresses(drive, phones, owner, ana):
+    both = {"phone_jid": phone_jid(ana), "lid": phones.phone(ana)["lid"]}
+    await call(phones.send_text, ana, owner, "oi")
+    await drive.text("oi")  # from now on it is known whose LID that is
+
+    await call(phones.change_phone, owner, blocked=[ana])
+    await drive.signal(ev.BlocklistChanged)
+    assert await drive.session.ask(AskBlocklist()) == [both]
+
+    told = len(drive.signals)
+    await drive.session.ask(Block(person=phone_jid(ana), blocked=False))
+    await drive.signal(ev.BlocklistChanged, after=told)
+    assert await drive.session.ask(AskBlocklist()) == []

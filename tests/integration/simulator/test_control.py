@@ -100,6 +100,8 @@ def _png(text: str) -> str:
         ("messages", {"to": "1203@g.us", "text": "x"}, 404, "unknown_recipient"),
         ("read", {"ids": ["?"]}, 404, "unknown_message"),
         ("typing", {"to": "{bia}", "state": "dancing"}, 400, "bad_request"),
+        ("chats", {"to": "{bia}", "archived": "yes"}, 400, "bad_request"),
+        ("chats", {"to": "5500000000000", "archived": True}, 404, "unknown_recipient"),
         ("scan", {"qr": "nonsense"}, 400, "bad_qr"),
         ("scan", {"qr": "data:image/png;base64,AAAA"}, 400, "bad_qr"),
         ("scan", {"qr": _png("nonsense")}, 400, "bad_qr"),

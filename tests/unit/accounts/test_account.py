@@ -36,9 +36,9 @@ from bridge.events import (
     Signal,
 )
 from bridge.ids import AccountId, CommandId, Jid, LeaseEpoch, SpoolPosition, WorkerId
-from bridge.orders import Logout, Text
+from bridge.orders import AskBlocklist, AskChats, Request, Text
 from bridge.states import AccountStatus, Desired
-from bridge.supabase.answers import Attempt, Delta, Lease, Retry, Settled, StoredSession
+from bridge.supabase.answers import Attempt, Delta, Lease, PhoneChat, Retry, Settled, StoredSession
 from bridge.supabase.rpc import BridgeRpc
 from bridge.vault import Vault
 
@@ -88,8 +88,11 @@ class FakeSession:
     async def send(self, command: CommandId, to: Jid, order: Text) -> None:
         self.sent.append((to, order.text))
 
-    async def ask(self, order: Logout) -> None:
+    async def ask(self, order: Request) -> Any:
+        if isinstance(order, AskBlocklist | AskChats):
+            return []
         self.signals.put(SessionEnded(code="logged_out"))
+        return None
 
     async def disconnect(self) -> None: ...
 
@@ -164,6 +167,7 @@ class FakeRpc:
         self.destroyed = 0
         self.reported: list[tuple[str, str]] = []
         self.released: list[AccountId] = []
+        self.read_from_phone: list[str] = []
         self.is_behind = False
         self.lost = False
         self.slow: anyio.Event | None = None
@@ -190,6 +194,15 @@ class FakeRpc:
             self.shown.append(changes["status_reason"])
         self.changed.set()
         self.changed = anyio.Event()
+
+    async def record_blocklist(
+        self, account: AccountId, epoch: LeaseEpoch, people: list[dict[str, Any]]
+    ) -> None:
+        self.read_from_phone.append("blocklist")
+
+    async def list_chats(self, account: AccountId, epoch: LeaseEpoch) -> list[PhoneChat]:
+        self.read_from_phone.append("chats")
+        return []
 
     async def report(self, account: AccountId, level: str, code: str, message: str) -> None:
         self.reported.append((level, code))
@@ -377,6 +390,22 @@ async def test_a_dead_engine_is_replaced() -> None:
         (await world.host.session(1)).signals.put(ME)
         await world.rpc.until("connected")
     assert world.rpc.shown[:3] == ["starting", "engine_died", "starting"]
+
+
+async def test_every_connection_reads_the_blocklist_and_the_first_one_the_chats(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("bridge.accounts.following.PAUSE_S", 0.0)
+    world = World(linked=True, desired=Desired.RUNNING)
+    async with world.running():
+        signals = (await world.host.session(0)).signals
+        for expected in (["blocklist", "chats"], ["blocklist"]):
+            world.rpc.read_from_phone.clear()
+            signals.put(ME)
+            with anyio.fail_after(5):
+                while sorted(world.rpc.read_from_phone) != expected:
+                    await anyio.wait_all_tasks_blocked()
+            signals.put(Disconnected())
 
 
 def silent(world: World, days: float) -> Lease:

@@ -54,6 +54,7 @@ def control_app(simulator: Simulator) -> web.Application:
             web.post(f"{one}/calls/{{id}}/end", control.end_call),
             web.post(f"{one}/history", control.history),
             web.post(f"{one}/contacts", control.add_contact),
+            web.post(f"{one}/chats", control.change_chat),
             web.get("/groups", control.list_groups),
             web.post("/groups", control.add_group),
             web.patch("/groups/{jid}", control.change_group),
@@ -123,7 +124,7 @@ class _Control:
         return _json(answers.phone_json(self._phone(request)))
 
     async def change_phone(self, request: web.Request) -> web.Response:
-        """On or off the network; what others see of the person."""
+        """On or off the network; what others see of the person; whom the person blocks."""
         body = parse(await request.read(), bodies.PhoneChange)
         phone = self._phone(request)
         if body.name is not None:
@@ -134,6 +135,9 @@ class _Control:
             phone.account.business_name = body.business_name
         if body.picture_hidden_from is not None:
             phone.account.picture_hidden_from = body.picture_hidden_from
+        if body.blocked is not None:
+            wanted = [account.number for account in self._accounts(body.blocked)]
+            self._simulator.server.blocklists.change(phone.account, wanted)
         if body.picture_base64 is not None:
             picture = bodies.bytes_of(body.picture_base64)
             self._simulator.server.pictures.change_of_person(phone.account, picture)
@@ -286,6 +290,20 @@ class _Control:
         if not body.name.strip():
             raise ControlError(400, "bad_request", "`name` is empty.")
         self._simulator.add_contact(phone, self._named(body.number), body.name)
+        self._changed()
+        return _json({})
+
+    async def change_chat(self, request: web.Request) -> web.Response:
+        """Archive, pin or mute a chat, or no longer."""
+        body = parse(await request.read(), bodies.ChatChange)
+        phone = self._phone(request)
+        self._simulator.change_chat(
+            phone,
+            phone.chat_of(body.to),
+            archived=body.archived,
+            pinned=body.pinned,
+            muted_until=body.muted_until,
+        )
         self._changed()
         return _json({})
 

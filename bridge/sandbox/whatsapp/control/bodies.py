@@ -38,7 +38,7 @@ class PhoneChange(Body, frozen=True):
     """`online: false` takes the phone off the network: what comes waits at the server.
 
     An empty `picture_base64` takes the picture away; `picture_hidden_from` are numbers that may not
-    see it.
+    see it. `blocked` are the numbers that the person blocks, and no others.
     """
 
     online: bool | None = None
@@ -47,6 +47,7 @@ class PhoneChange(Body, frozen=True):
     business_name: str | None = None
     picture_base64: str | None = None
     picture_hidden_from: list[str] | None = None
+    blocked: list[str] | None = None
 
 
 class Scan(Body, frozen=True):
@@ -153,6 +154,18 @@ class NewContact(Body, frozen=True):
 
     number: str
     name: str
+
+
+class ChatChange(Body, frozen=True):
+    """What to change about the phone's chat with a number, an address or a group.
+
+    `muted_until` is Unix time: 0 = not muted, -1 = for ever.
+    """
+
+    to: str
+    archived: bool | None = None
+    pinned: bool | None = None
+    muted_until: int | None = None
 
 
 class NewGroup(Body, frozen=True):

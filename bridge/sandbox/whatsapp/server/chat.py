@@ -15,6 +15,7 @@ from bridge.sandbox.whatsapp.network.anchors import Anchors
 from bridge.sandbox.whatsapp.network.http import Request, Response
 from bridge.sandbox.whatsapp.network.listener import Listener
 from bridge.sandbox.whatsapp.network.websocket import WebSocket
+from bridge.sandbox.whatsapp.server.blocklists import Blocklists
 from bridge.sandbox.whatsapp.server.calls import Calls
 from bridge.sandbox.whatsapp.server.directory import Directory
 from bridge.sandbox.whatsapp.server.faults import Faults
@@ -48,6 +49,7 @@ class ChatServer:
         self.post = PostOffice()
         self.groups = Groups(self.directory, self.post)
         self.pictures = Pictures(self.directory, self.post)
+        self.blocklists = Blocklists(self.directory, self.post)
         self.calls = Calls(self.directory, self.post)
         self.linking = Linking(self.directory, self.post)
         self.sessions: set[Session] = set()
@@ -62,6 +64,7 @@ class ChatServer:
             self.post,
             self.groups,
             self.pictures,
+            self.blocklists,
             self.linking,
             media,
             self._became_active,

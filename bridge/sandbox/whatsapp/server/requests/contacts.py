@@ -74,10 +74,7 @@ def _facts(account: Account, wanted: set[str]) -> list[Node]:
 
 
 def _block_list(request: Request) -> Answer:
-    directory, account = request.services.directory, request.account
-    blocked = [directory.accounts[n] for n in account.blocked if n in directory.accounts]
-    items = [Node("item", {"jid": each.lid}) for each in blocked]
-    return Answer([Node("list", {"dhash": str(len(items))}, items)])
+    return Answer([request.services.blocklists.describe(request.account)])
 
 
 def _block(request: Request) -> Answer:
@@ -85,10 +82,10 @@ def _block(request: Request) -> Answer:
     other = request.services.directory.account(request.child.need_jid("jid"))
     if other is None:
         raise RequestRefused(404, "item-not-found")
-    if request.child.get("action") == "block" and other.number not in account.blocked:
-        account.blocked.append(other.number)
-    elif request.child.get("action") == "unblock" and other.number in account.blocked:
-        account.blocked.remove(other.number)
+    wanted = [number for number in account.blocked if number != other.number]
+    if request.child.get("action") == "block":
+        wanted.append(other.number)
+    request.services.blocklists.change(account, wanted, by=request.device)
     return _block_list(request)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from bridge.sandbox.whatsapp.codec.nodes import SERVER, Attrs, Node, StanzaError
 from bridge.sandbox.whatsapp.codec.protobuf import ProtobufError
+from bridge.sandbox.whatsapp.server.blocklists import Blocklists
 from bridge.sandbox.whatsapp.server.directory import Directory
 from bridge.sandbox.whatsapp.server.groups import Groups
 from bridge.sandbox.whatsapp.server.linking import Linking
@@ -28,6 +29,7 @@ class Services:
     post: PostOffice
     groups: Groups
     pictures: Pictures
+    blocklists: Blocklists
     linking: Linking
     media: MediaHost
     on_ready: Callable[[Device], None]
