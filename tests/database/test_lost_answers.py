@@ -190,6 +190,12 @@ CALLS: dict[str, Call] = {
     "bridge_claim_attachments": lambda scene: scene.call(
         "bridge_claim_attachments", scene.bridge.worker, 5, []
     ),
+    # what a lost answer named is given out again after ten minutes: nobody waits for its end
+    "bridge_claim_old_pictures": lambda scene: _nothing(scene.call("bridge_claim_old_pictures")),
+    "bridge_forget_old_pictures": lambda scene: scene.call(
+        "bridge_forget_old_pictures",
+        [row["id"] for row in scene.world.all("select id from whatsapp_private.old_pictures")],
+    ),
     "bridge_claim_picture": lambda scene: scene.fenced("bridge_claim_picture", scene.refresh["id"]),
     "bridge_claim_pictures": lambda scene: scene.call(
         "bridge_claim_pictures", scene.bridge.worker, [scene.picture["id"]]
@@ -224,6 +230,23 @@ CALLS: dict[str, Call] = {
     "bridge_lease_epochs": lambda scene: scene.call("bridge_lease_epochs", [scene.account]),
     "bridge_list_accounts": lambda scene: _nothing(scene.call("bridge_list_accounts")),
     "bridge_list_sealed": lambda scene: scene.call("bridge_list_sealed", "k2", [], 10),
+    "bridge_list_chats": _fenced("bridge_list_chats"),
+    "bridge_record_blocklist": _fenced(
+        "bridge_record_blocklist", Jsonb([person("5521912345678"), person("5511987654321")])
+    ),
+    "bridge_record_chats": lambda scene: scene.fenced(
+        "bridge_record_chats",
+        Jsonb(
+            [
+                {
+                    "id": str(scene.conversation),
+                    "archived": True,
+                    "pinned": False,
+                    "muted_until": None,
+                }
+            ]
+        ),
+    ),
     "bridge_load_session": _fenced("bridge_load_session"),
     "bridge_record_events": _record,
     "bridge_record_history": _record_history,
@@ -288,6 +311,12 @@ def before(scene: Scene, name: str) -> None:
     elif name in {"bridge_settle_commands", "bridge_record_late"}:
         scene.world.expire_lease(scene.account)
         scene.bridge.hold()
+    elif name in {"bridge_claim_old_pictures", "bridge_forget_old_pictures"}:
+        scene.world.owner.execute(
+            "insert into whatsapp_private.old_pictures (integration_account_id, path, run_at)"
+            " values (%s, 'a/b', now())",
+            [scene.account],
+        )
     elif name == "bridge_hold_leases":
         scene.world.expire_lease(scene.account)
 
