@@ -27,10 +27,15 @@ def set_up(level: str, *, json_lines: bool) -> None:
     """
     logger.remove()
     if json_lines:
-        logger.add(sys.stderr, level=level.upper(), serialize=True, diagnose=False, backtrace=False)
+        logger.add(to_stderr, level=level.upper(), serialize=True, diagnose=False, backtrace=False)
     else:
         # diagnose would print the values of local variables, which may be message texts
-        logger.add(sys.stderr, level=level.upper(), format=_line, diagnose=False, backtrace=False)
+        logger.add(to_stderr, level=level.upper(), format=_line, diagnose=False, backtrace=False)
+
+
+def to_stderr(line: str) -> None:
+    """To what stderr is now: it may have been replaced since, and closed."""
+    sys.stderr.write(line)
 
 
 def _line(record: Record) -> str:

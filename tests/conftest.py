@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from loguru import logger
+
+from bridge import log
 
 pytest_plugins = ["tests.fixtures.stack", "tests.fixtures.simulator", "tests.fixtures.bridge"]
 
@@ -11,3 +14,12 @@ pytest_plugins = ["tests.fixtures.stack", "tests.fixtures.simulator", "tests.fix
 def anyio_backend() -> str:
     """Tests marked `anyio` run on asyncio, as the product does."""
     return "asyncio"
+
+
+def pytest_configure() -> None:
+    """The log of what runs in the background goes to the test that runs now.
+
+    Loguru would write to the stderr that there was when it was imported, which may be closed.
+    """
+    logger.remove()
+    logger.add(log.to_stderr)

@@ -8,6 +8,7 @@ one of them.
 from __future__ import annotations
 
 import random
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from bridge.supabase.patience import until_available
 
 T = TypeVar("T")
 FIND_ACCOUNT_S = 5.0
+MOST_LEFT = 1000
 WAITING_CODES = frozenset({"not_connected", "account_gone", "session_over", "storage_unavailable"})
 
 
@@ -124,12 +126,47 @@ async def attempted(
     return None
 
 
-@contextmanager
-def on_its_own() -> Iterator[None]:
-    """What cannot even be put back is left as it is, and told; the others go on."""
-    try:
-        yield
-    except LeaseLost:
-        logger.info("A file was left: the account is not ours any more")
-    except BridgeError as fault:
-        logger.error("A file could not be finished", code=fault.code)
+class InHand:
+    """The rows that this host knows it has.
+
+    A row that was given out here and is not among them is given out again, because the answer that
+    named it was lost. What could not even be put back is among them, although nobody fetches it: at
+    once it would end the same way. Of those the last `MOST_LEFT` are remembered.
+    """
+
+    def __init__(self) -> None:
+        self._fetched_now: set[str] = set()
+        self._left: deque[str] = deque(maxlen=MOST_LEFT)
+
+    def __len__(self) -> int:
+        """How many are being fetched."""
+        return len(self._fetched_now)
+
+    def known(self) -> list[str]:
+        """All that shall not be given out again."""
+        return sorted({*self._fetched_now, *self._left})
+
+    def add(self, row: str) -> None:
+        """It was given out here, and `fetching` comes soon."""
+        self._fetched_now.add(row)
+
+    @contextmanager
+    def fetching(self, row: str) -> Iterator[None]:
+        """It is here until the block ends."""
+        self.add(row)
+        try:
+            yield
+        finally:
+            self._fetched_now.discard(row)
+
+    @contextmanager
+    def on_its_own(self, row: str) -> Iterator[None]:
+        """As `fetching`; what cannot even be put back is left, and told; the others go on."""
+        try:
+            with self.fetching(row):
+                yield
+        except LeaseLost:
+            logger.info("A file was left: the account is not ours any more")
+        except BridgeError as fault:
+            self._left.append(row)
+            logger.error("A file could not be finished", code=fault.code)

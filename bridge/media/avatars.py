@@ -9,7 +9,7 @@ times. The same bytes have the same path, so that a picture that comes back is s
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Literal, Protocol
@@ -23,11 +23,11 @@ from bridge.ids import AccountId, CommandId, LeaseEpoch
 from bridge.media.attempts import (
     Accounts,
     Asked,
+    InHand,
     Retries,
     account_here,
     attempted,
     given_out,
-    on_its_own,
 )
 from bridge.media.limits import MIB, MediaKind
 from bridge.media.mime import extension_of
@@ -69,8 +69,8 @@ class PersonUnknown(CommandError):
 class AvatarRpc(Protocol):
     """What is needed of the database."""
 
-    async def claim_pictures(self) -> list[ClaimedPicture]:
-        """Take the next picture of each account."""
+    async def claim_pictures(self, known: Sequence[str]) -> list[ClaimedPicture]:
+        """Take the next picture of each account, except those that are being fetched."""
 
     async def claim_picture(
         self, account: AccountId, epoch: LeaseEpoch, command: CommandId
@@ -110,13 +110,17 @@ class Avatars:
         self._folder = folder
         self._pace_s = pace_s
         self._slots = anyio.CapacityLimiter(SLOTS)
+        self._in_hand = InHand()
 
     async def run(self) -> None:
         """Fetch one picture an account, pause, and again, until cancelled."""
         while True:
-            claimed = await given_out(self._rpc.claim_pictures, what="claim pictures")
+            claimed = await given_out(
+                lambda: self._rpc.claim_pictures(self._in_hand.known()), what="claim pictures"
+            )
             async with anyio.create_task_group() as pictures:
                 for each in claimed:
+                    self._in_hand.add(each.id)
                     pictures.start_soon(self._take, each, name="fetch a picture")
             await anyio.sleep(random.uniform(0.7, 1.3) * self._pace_s)  # noqa: S311 - no secret
 
@@ -131,18 +135,19 @@ class Avatars:
         )
         if claimed is None:
             raise PersonUnknown
-        try:
-            return await self._fetch(claimed)
-        except BridgeError as fault:
-            if not isinstance(fault, LeaseLost):
-                await self._put_back(claimed, fault)
-            raise
+        with self._in_hand.fetching(claimed.id):
+            try:
+                return await self._fetch(claimed)
+            except BridgeError as fault:
+                if not isinstance(fault, LeaseLost):
+                    await self._put_back(claimed, fault)
+                raise
 
     async def _take(self, claimed: ClaimedPicture) -> None:
         async with self._slots:
             with (
                 logger.contextualize(account=claimed.account_id, picture=claimed.id),
-                on_its_own(),
+                self._in_hand.on_its_own(claimed.id),
             ):
                 await attempted(partial(self._fetch, claimed), partial(self._put_back, claimed))
 

@@ -23,11 +23,11 @@ from bridge.errors import BridgeError
 from bridge.ids import AccountId, LeaseEpoch
 from bridge.media.attempts import (
     Accounts,
+    InHand,
     Retries,
     account_here,
     attempted,
     given_out,
-    on_its_own,
 )
 from bridge.media.limits import MediaKind, MediaLimits, MediaTooLarge
 from bridge.media.mime import bare_type
@@ -110,7 +110,7 @@ class Downloads:
         self._folder = folder
         self._slots = slots
         self._poll_interval_s = poll_interval_s
-        self._known: set[str] = set()
+        self._in_hand = InHand()
         self._bell = bell
         self._storage_rest = Backoff(STORAGE_FIRST_S, STORAGE_MOST_S, least_s=0.5)
         self._storage_back_at = 0.0
@@ -122,11 +122,11 @@ class Downloads:
                 self._bell.hush()
                 if free := self._free():
                     claimed = await given_out(
-                        partial(self._rpc.claim_attachments, free, sorted(self._known)),
+                        partial(self._rpc.claim_attachments, free, self._in_hand.known()),
                         what="claim attachments",
                     )
                     for attachment in claimed:
-                        self._known.add(attachment.id)
+                        self._in_hand.add(attachment.id)
                         files.start_soon(self._take, attachment, name="fetch a file")
                 await self._bell.wait(self._pause_s())
 
@@ -134,7 +134,7 @@ class Downloads:
         """How many may be claimed; none while Storage is away."""
         if anyio.current_time() < self._storage_back_at:
             return 0
-        return self._slots - len(self._known)
+        return self._slots - len(self._in_hand)
 
     def _pause_s(self) -> float:
         away_s = self._storage_back_at - anyio.current_time()
@@ -143,10 +143,9 @@ class Downloads:
     async def _take(self, attachment: ClaimedAttachment) -> None:
         with logger.contextualize(account=attachment.account_id, attachment=attachment.id):
             try:
-                with on_its_own():
+                with self._in_hand.on_its_own(attachment.id):
                     await self._attempt(attachment)
             finally:
-                self._known.discard(attachment.id)
                 self._bell.ring()
 
     async def _attempt(self, attachment: ClaimedAttachment) -> None:

@@ -84,6 +84,20 @@ async def connect(url: str) -> Connection:
     return await psycopg.AsyncConnection.connect(url, autocommit=True, prepare_threshold=None)
 
 
+@asynccontextmanager
+async def connected(url: str) -> AsyncIterator[Connection]:
+    """As `connect`, and closed afterwards.
+
+    psycopg's own block rolls back first, and leaves the connection open if that is cancelled.
+    """
+    connection = await connect(url)
+    try:
+        yield connection
+    finally:
+        with anyio.CancelScope(shield=True):
+            await connection.close()
+
+
 def _is_idle(connection: Connection) -> bool:
     """False for one that a cancelled caller left in the middle of something."""
     return connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE

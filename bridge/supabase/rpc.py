@@ -345,9 +345,14 @@ class BridgeRpc:
             await self._call("bridge_attach_to_send", arguments, object), str | None
         )
 
-    async def claim_pictures(self) -> list[ClaimedPicture]:
-        """Take the next picture of each connected account."""
-        arguments = {"p_worker": self.worker}
+    async def claim_pictures(self, known: Sequence[str]) -> list[ClaimedPicture]:
+        """Take the next picture of each connected account.
+
+        Args:
+            known: those that are being fetched; what was claimed and is not among them is given out
+                again, because the answer to that claim was lost.
+        """
+        arguments = {"p_worker": self.worker, "p_known": list(known)}
         return await self._call("bridge_claim_pictures", arguments, list[ClaimedPicture])
 
     async def claim_picture(

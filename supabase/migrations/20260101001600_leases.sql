@@ -25,6 +25,22 @@ $$;
 comment on function whatsapp_private.fence(uuid, uuid, bigint) is
   'Until the end of the transaction nobody else writes for the account; WB001 unless this lease is valid. Returns the workspace.';
 
+create function whatsapp_private.connected_accounts(p_worker uuid)
+returns table (account_id uuid, lease_epoch bigint)
+language sql
+set search_path = ''
+as $$
+  select account.id, session.lease_epoch
+  from public.whatsapp_baileys_sessions as session
+  join public.integration_accounts as account on account.id = session.integration_account_id
+  where session.lease_owner = p_worker
+    and session.lease_expires_at > clock_timestamp()
+    and account.status = 'connected'
+  for key share of session
+$$;
+comment on function whatsapp_private.connected_accounts(uuid) is
+  'The connected accounts that a worker holds; until the end of the transaction nobody takes them over.';
+
 create function public.bridge_register_worker(p_worker uuid, p_info jsonb) returns jsonb
 language plpgsql
 set search_path = ''

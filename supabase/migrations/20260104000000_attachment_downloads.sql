@@ -132,13 +132,7 @@ begin
   end if;
   return query
   with held as materialized (
-    select session.integration_account_id, session.lease_epoch
-    from public.whatsapp_baileys_sessions as session
-    join public.integration_accounts as account on account.id = session.integration_account_id
-    where session.lease_owner = p_worker
-      and session.lease_expires_at > clock_timestamp()
-      and account.status = 'connected'
-    for key share of session
+    select * from whatsapp_private.connected_accounts(p_worker)
   ),
   candidates as materialized (
     select found.attachment_id, held.lease_epoch
@@ -146,7 +140,7 @@ begin
     cross join lateral (
       select download.attachment_id, download.sent_at
       from whatsapp_private.attachment_downloads as download
-      where download.integration_account_id = held.integration_account_id
+      where download.integration_account_id = held.account_id
         and download.is_open
         and download.run_at <= now()
         -- what was claimed under this lease and is not known: the answer to that claim was lost

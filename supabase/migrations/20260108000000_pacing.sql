@@ -537,7 +537,7 @@ create trigger integration_accounts_let_go
     or (old.sending_paused and not new.sending_paused)
     or old.sending_paused_until > coalesce(new.sending_paused_until, '-infinity')
     or old.timelock_until > coalesce(new.timelock_until, '-infinity')
-    or (old.status = 'blocked' and new.status = 'connected')
+    or (old.status = 'blocked' and new.status <> 'blocked')
   )
   execute function whatsapp_private.look_again_at_account();
 
@@ -573,7 +573,8 @@ begin
     run_at = case when command.wait_code = any (whatsapp_private.cold_codes()) then now() else command.run_at end
   where command.conversation_id = new.conversation_id
     and command.status = 'pending'
-    and command.is_cold;
+    -- also what is no message, and only waits behind one
+    and (command.is_cold or command.wait_code = any (whatsapp_private.cold_codes()));
   return null;
 end
 $$;
@@ -583,6 +584,32 @@ create trigger messages_warm_up_their_conversation
   after insert on public.messages
   for each row when (not new.from_me and new.tipo <> 'system')
   execute function whatsapp_private.warm_up_conversation();
+
+-- security definer: a member who cancels a command may not change others
+create function whatsapp_private.let_the_next_go() returns trigger
+language plpgsql security definer
+set search_path = ''
+set enable_seqscan = off
+as $$
+begin
+  update public.commands as command
+  set wait_code = null, run_at = now()
+  where command.conversation_id = new.conversation_id
+    and command.status = 'pending'
+    and command.type <> 'send'
+    and command.wait_code = any (whatsapp_private.pacing_codes());
+  return null;
+end
+$$;
+comment on function whatsapp_private.let_the_next_go() is
+  'Trigger: a send ended without its turn; what is no message, and waited behind it only, is in the line again.';
+create trigger commands_let_the_next_go
+  after update of status on public.commands
+  for each row when (
+    old.status = 'pending' and new.status not in ('pending', 'running')
+    and new.type = 'send' and new.wait_code is not null
+  )
+  execute function whatsapp_private.let_the_next_go();
 
 -- security definer: members ask it, and may not call the inner functions; answers for their accounts only
 create function public.whatsapp_account_pace(p_account uuid)

@@ -13,7 +13,6 @@ create table whatsapp_private.profile_pictures (
   run_at timestamptz not null default now(),
   attempts integer not null default 0,
   claimed_epoch bigint,
-  claimed_until timestamptz,
   checked_at timestamptz,
   created_at timestamptz not null default now(),
   constraint profile_pictures_are_of_a_person_or_a_group check (num_nonnulls(lead_id, conversation_id) = 1)
@@ -38,7 +37,6 @@ comment on column whatsapp_private.profile_pictures.picture_id is 'What WhatsApp
 comment on column whatsapp_private.profile_pictures.run_at is 'Not before this.';
 comment on column whatsapp_private.profile_pictures.attempts is 'How often it was begun since it was known last.';
 comment on column whatsapp_private.profile_pictures.claimed_epoch is 'The lease under which it is being fetched.';
-comment on column whatsapp_private.profile_pictures.claimed_until is 'After this it may be begun again under the same lease.';
 comment on column whatsapp_private.profile_pictures.checked_at is 'When WhatsApp last answered.';
 comment on column whatsapp_private.profile_pictures.created_at is 'When the row was inserted.';
 revoke all on whatsapp_private.profile_pictures from public, anon, authenticated, service_role;
@@ -163,66 +161,47 @@ as $$
 $$;
 comment on function whatsapp_private.jid_of_picture(whatsapp_private.profile_pictures) is 'Whom to ask for.';
 
-create function public.bridge_claim_pictures(p_worker uuid)
+create function public.bridge_claim_pictures(p_worker uuid, p_known uuid[])
 returns table (
   id uuid, account_id uuid, workspace_id uuid, lease_epoch bigint, jid text, picture_id text, attempts integer
 )
-language plpgsql
+language sql
 set search_path = ''
 as $$
-#variable_conflict use_column
-begin
-  return query
   with held as materialized (
-    select session.integration_account_id, session.lease_epoch
-    from public.whatsapp_baileys_sessions as session
-    join public.integration_accounts as account on account.id = session.integration_account_id
-    where session.lease_owner = p_worker
-      and session.lease_expires_at > clock_timestamp()
-      and account.status = 'connected'
-    for key share of session
+    select * from whatsapp_private.connected_accounts(p_worker)
   ),
   candidates as materialized (
-    select found.id, held.lease_epoch
+    select found.id, found.run_at, held.lease_epoch
     from held
     cross join lateral (
-      select picture.id
+      select picture.id, picture.run_at
       from whatsapp_private.profile_pictures as picture
-      where picture.integration_account_id = held.integration_account_id
+      where picture.integration_account_id = held.account_id
         and picture.run_at <= now()
-        and (
-          picture.claimed_epoch is null
-          or picture.claimed_epoch <> held.lease_epoch
-          or picture.claimed_until <= now()
-        )
-      -- who was met last is looked at now; the others in turn, however often one of them changes
-      order by picture.checked_at is null desc,
+        -- what was claimed under this lease and is not known: the answer to that claim was lost
+        and picture.id <> all (coalesce(p_known, '{}'))
+      -- that first, so that nothing else is taken instead; then who was met last is looked at now, and
+      -- the others in turn, however often one of them changes
+      order by picture.claimed_epoch is not distinct from held.lease_epoch desc,
+        picture.checked_at is null desc,
         case when picture.checked_at is null then picture.run_at end desc,
-        picture.run_at
+        picture.run_at,
+        picture.id
       limit 1
     ) as found
-  ),
-  claimed as (
-    update whatsapp_private.profile_pictures as picture
-    set claimed_epoch = candidates.lease_epoch,
-      claimed_until = now() + interval '5 minutes',
-      attempts = picture.attempts + 1
-    from candidates
-    where picture.id = candidates.id
-      -- once more, against what another claim did since
-      and (
-        picture.claimed_epoch is null
-        or picture.claimed_epoch <> candidates.lease_epoch
-        or picture.claimed_until <= now()
-      )
-    returning picture.id, picture.integration_account_id, picture.workspace_id, picture.claimed_epoch,
-      whatsapp_private.jid_of_picture(picture), picture.picture_id, picture.attempts
   )
-  select * from claimed;
-end
+  update whatsapp_private.profile_pictures as picture
+  set claimed_epoch = candidates.lease_epoch,
+    attempts = picture.attempts + (picture.claimed_epoch is distinct from candidates.lease_epoch)::integer
+  from candidates
+  where picture.id = candidates.id
+    and picture.run_at = candidates.run_at  -- once more, against what was finished since
+  returning picture.id, picture.integration_account_id, picture.workspace_id, picture.claimed_epoch,
+    whatsapp_private.jid_of_picture(picture), picture.picture_id, picture.attempts
 $$;
-comment on function public.bridge_claim_pictures(uuid) is
-  'Takes at most one picture of each connected account that the worker holds: how often it is called is the pace. One is given out once a lease, until it is finished.';
+comment on function public.bridge_claim_pictures(uuid, uuid[]) is
+  'Takes at most one picture of each connected account that the worker holds, except those that it knows it has: how often it is called is the pace. What an answer that got lost gave out is given out again.';
 
 create function public.bridge_claim_picture(p_worker uuid, p_account uuid, p_epoch bigint, p_command uuid)
 returns table (
@@ -254,7 +233,7 @@ begin
   on conflict do nothing;
   return query
   update whatsapp_private.profile_pictures as known
-  set claimed_epoch = p_epoch, claimed_until = now() + interval '5 minutes', attempts = known.attempts + 1
+  set claimed_epoch = p_epoch, attempts = known.attempts + (known.claimed_epoch is distinct from p_epoch)::integer
   where known.integration_account_id = p_account
     and (known.lead_id = person or known.conversation_id = chat_of_group)
   returning known.id, known.integration_account_id, known.workspace_id, known.claimed_epoch,
@@ -305,8 +284,7 @@ begin
       else interval '14 days' * (0.8 + 0.4 * random())
     end,
     checked_at = case when is_answer then clock_timestamp() else known.checked_at end,
-    claimed_epoch = null,
-    claimed_until = null
+    claimed_epoch = null
   where known.id = p_picture
     and known.integration_account_id = p_account
     and known.claimed_epoch = p_epoch
@@ -347,7 +325,7 @@ declare
   function regprocedure;
 begin
   foreach function in array array[
-    'public.bridge_claim_pictures(uuid)',
+    'public.bridge_claim_pictures(uuid, uuid[])',
     'public.bridge_claim_picture(uuid, uuid, bigint, uuid)',
     'public.bridge_finish_picture(uuid, uuid, bigint, uuid, text, text, text, double precision, boolean)'
   ]::regprocedure[] loop

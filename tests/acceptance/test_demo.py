@@ -121,5 +121,5 @@ def test_ctrl_c_leaves_no_process_behind(demo: tuple[subprocess.Popen[str], Path
     assert family
     os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to all of its processes
     assert process.wait(30) in (0, 130)
-    _, alive = psutil.wait_procs(family, timeout=5)
+    _, alive = psutil.wait_procs(family, timeout=20)
     assert alive == []

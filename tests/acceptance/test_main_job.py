@@ -35,7 +35,7 @@ class Feed:
             )
         channel.on_system(lambda _: live.set())
         await channel.subscribe()
-        with anyio.fail_after(15):
+        with anyio.fail_after(40):
             await live.wait()
 
     def _take(self, data: Row) -> None:
@@ -44,7 +44,7 @@ class Feed:
         self.arrived = anyio.Event()
 
     async def until(self, table: str, **expected: object) -> Row:
-        with anyio.fail_after(20):
+        with anyio.fail_after(40):
             while True:
                 for name, _, record in self.changes:
                     if name == table and all(record.get(k) == v for k, v in expected.items()):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import anyio
-import psycopg
 import pytest
 
+from bridge.sandbox.pool import connected
 from bridge.sandbox.stack import StackInfo
 from tests.acceptance.conftest import Frontend, Linked, Row, link, until
 from tests.fixtures.bridge import BridgeProcess
@@ -79,7 +79,7 @@ async def test_messages_wait_at_each_limit_say_why_and_go_on(
     await is_done(linked, await ask(linked, "an answer meanwhile"))
     assert simulator.inbox(stranger) == simulator.inbox(another) == []
     simulator.clear_faults()
-    async with await psycopg.AsyncConnection.connect(stack.database_url, autocommit=True) as owner:
+    async with connected(stack.database_url) as owner:
         await owner.execute(
             "update integration_accounts set timelock_until = now() where id = %s",
             [linked.account],

@@ -22,8 +22,8 @@ from typing import Any
 
 Event = dict[str, Any]
 _PROGRAM = Path(__file__).parent / "baileys" / "client.mjs"
-_TIMEOUT_S = 15.0
-_LEAVE_TIMEOUT_S = 5.0
+_TIMEOUT_S = 40.0
+_LEAVE_TIMEOUT_S = 20.0
 _LOG_TAIL = 3000
 
 

@@ -201,13 +201,14 @@ class Bridge:
         retry_in_s: float | None = None,
         claim: int | None = None,
         counts: bool = True,
+        result: Row | None = None,
     ) -> bool:
         finished: bool = self.fenced(
             "bridge_finish_command",
             command["account_id"],
             command["id"],
             status,
-            Jsonb({}),
+            Jsonb(result or {}),
             code,
             None,
             retry_in_s,

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
 import uuid
 from dataclasses import dataclass
 from typing import ClassVar
 
 import psycopg
 import pytest
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -21,24 +19,11 @@ from hypothesis.stateful import (
 )
 from psycopg.types.json import Jsonb
 
-from tests.database.project import REPOSITORY, Bridge, Row, Team, World, message, person
+from tests.database.project import Bridge, Row, Team, World, message, person
 from tests.database.test_attachments import claim, finish, keep, photo
+from tests.database.walks import WALK, at, edges, late_places, places
 
 CUSTOMER = "5511987654321"
-WALK = settings(
-    max_examples=20,
-    stateful_step_count=40,
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-)
-Edge = tuple[str, str]
-
-
-def drawn() -> set[Edge]:
-    """The arrows of the page's drawing; `[*]` is where a file begins."""
-    page = (REPOSITORY / "docs" / "lifecycles.md").read_text()
-    section = page.partition("## Attachment")[2].partition("```mermaid")[2].partition("```")[0]
-    return set(re.findall(r"^ *(\S+) --> (\w+):", section, re.MULTILINE))
 
 
 @dataclass
@@ -63,7 +48,7 @@ class Files(RuleBasedStateMachine):
     """One account that receives and sends files, and workers that come and go."""
 
     world: World
-    seen: ClassVar[set[Edge]]
+    seen: ClassVar[set[tuple[str, str]]]
 
     def __init__(self) -> None:
         super().__init__()
@@ -146,14 +131,14 @@ class Files(RuleBasedStateMachine):
 
     @precondition(lambda self: self.given_out)
     @rule(
-        place=st.integers(0, 1000),
+        place=places,
         status=st.sampled_from(["stored", "failed", "expired", "pending"]),
         later=st.booleans(),
         counts=st.booleans(),
     )
     def finish(self, place: int, status: str, later: bool, counts: bool) -> None:
         """By whoever claimed it, also twice, also after its lease."""
-        bridge, epoch, row = self.given_out[-1 - place % len(self.given_out)]
+        bridge, epoch, row = at(place, self.given_out)
         facts: Row | None = {"path": f"files/{row['id']}"} if status == "stored" else None
 
         def try_it() -> object:
@@ -179,6 +164,18 @@ class Files(RuleBasedStateMachine):
             known.attempts -= not counts
             known.claimed, known.answer_lost = None, False
             known.is_due = not later
+
+    @rule(
+        place=late_places,
+        status=st.sampled_from(["stored", "failed", "expired", "pending"]),
+        later=st.booleans(),
+        counts=st.booleans(),
+    )
+    def fetch(self, place: int, status: str, later: bool, counts: bool) -> None:
+        """All that may be taken is, and one of what was is finished."""
+        self.claim(5)
+        if self.given_out:
+            self.finish(place, status, later, counts)
 
     # ------------------------------------------------------------------ time and hosts
 
@@ -237,7 +234,7 @@ class Files(RuleBasedStateMachine):
                 assert now in ("stored", "expired")
 
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture
@@ -247,7 +244,7 @@ def files(world: World) -> type[Files]:
 
 def test_random_walks_agree_with_the_model_and_take_no_other_arrows(files: type[Files]) -> None:
     run_state_machine_as_test(files, settings=WALK)
-    assert files.seen <= drawn()
+    assert files.seen <= edges("Attachment")
 
 
 def test_every_arrow_of_the_page_can_be_taken(files: type[Files]) -> None:
@@ -260,5 +257,5 @@ def test_every_arrow_of_the_page_can_be_taken(files: type[Files]) -> None:
             walk.claim(limit=1)
             walk.finish(place=0, status=each, later=False, counts=True)
             walk.rows_are_as_the_model_says()
-    assert files.seen == drawn()
-    assert len(drawn()) == 7
+    assert files.seen == edges("Attachment")
+    assert len(edges("Attachment")) == 7

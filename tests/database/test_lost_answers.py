@@ -42,15 +42,21 @@ MOVES = {
 
 @dataclass
 class Scene:
-    """An account with a history of one: an incoming photo, a send that runs and one that waits."""
+    """An account with a history of one.
+
+    There are an incoming photo, a picture of a person, a send that runs, one that waits, and a
+    command to refresh a profile.
+    """
 
     world: World
     bridge: Bridge
     account: uuid.UUID
     running: Row
     waiting: Row
+    refresh: Row
     conversation: uuid.UUID
     file: uuid.UUID
+    picture: Row
 
     def call(self, function: str, *values: object) -> Any:
         found = self.bridge.table(function, *values)
@@ -87,8 +93,14 @@ def scene(world: World, team: Team, bridge: Bridge) -> Scene:
     (running,) = bridge.claim()
     waiting = team.send(account, "+5531912345678")
     row = world.one("select * from messages where whatsapp_message_id = 'IN'")
+    conversation = row["conversation_id"]
+    who = {"conversation_id": str(conversation)}
+    refresh = team.command(account, "refresh_profile", who, priority=-1)
     (file,) = bridge.table("bridge_claim_attachments", bridge.worker, 1, [])
-    return Scene(world, bridge, account, running, waiting, row["conversation_id"], file["id"])
+    (picture,) = bridge.table("bridge_claim_pictures", bridge.worker, [])
+    return Scene(
+        *(world, bridge, account, running, waiting, refresh, conversation, file["id"], picture)
+    )
 
 
 Call = Callable[[Scene], Any]
@@ -118,6 +130,16 @@ def _finish_file(status: str, *, counts: bool = True) -> Call:
         return scene.fenced(
             "bridge_finish_attachment", scene.file, status, facts, None, 3600.0, counts
         )
+
+    return call
+
+
+def _finish_picture(state: str) -> Call:
+    def call(scene: Scene) -> Any:
+        workspace, picture = scene.picture["workspace_id"], scene.picture["id"]
+        path = f"{workspace}/{scene.account}/avatars/a.jpg"
+        stored = (path, "1") if state == "stored" else (None, None)
+        return scene.fenced("bridge_finish_picture", picture, state, *stored, 60.0, False)
 
     return call
 
@@ -168,6 +190,16 @@ CALLS: dict[str, Call] = {
     "bridge_claim_attachments": lambda scene: scene.call(
         "bridge_claim_attachments", scene.bridge.worker, 5, []
     ),
+    # what a lost answer named is given out again after ten minutes: nobody waits for its end
+    "bridge_claim_old_pictures": lambda scene: _nothing(scene.call("bridge_claim_old_pictures")),
+    "bridge_forget_old_pictures": lambda scene: scene.call(
+        "bridge_forget_old_pictures",
+        [row["id"] for row in scene.world.all("select id from whatsapp_private.old_pictures")],
+    ),
+    "bridge_claim_picture": lambda scene: scene.fenced("bridge_claim_picture", scene.refresh["id"]),
+    "bridge_claim_pictures": lambda scene: scene.call(
+        "bridge_claim_pictures", scene.bridge.worker, [scene.picture["id"]]
+    ),
     # what the first one gave out is asked for with bridge_running_commands: test_lost_claims
     "bridge_claim_commands": lambda scene: _nothing(
         scene.call("bridge_claim_commands", scene.bridge.worker, 5)
@@ -184,6 +216,9 @@ CALLS: dict[str, Call] = {
     "bridge_finish_command failed": _finish("failed"),
     "bridge_finish_command unknown": _finish("unknown"),
     "bridge_finish_command pending": _finish("pending", 3600.0),
+    "bridge_finish_picture": _finish_picture("stored"),
+    "bridge_finish_picture none": _finish_picture("none"),
+    "bridge_finish_picture pending": _finish_picture("pending"),
     "bridge_finish_history": _fenced("bridge_finish_history", "Something is missing."),
     "bridge_heartbeat": lambda scene: scene.call(
         "bridge_heartbeat", scene.bridge.worker, Jsonb({"accounts": 1})
@@ -195,6 +230,23 @@ CALLS: dict[str, Call] = {
     "bridge_lease_epochs": lambda scene: scene.call("bridge_lease_epochs", [scene.account]),
     "bridge_list_accounts": lambda scene: _nothing(scene.call("bridge_list_accounts")),
     "bridge_list_sealed": lambda scene: scene.call("bridge_list_sealed", "k2", [], 10),
+    "bridge_list_chats": _fenced("bridge_list_chats"),
+    "bridge_record_blocklist": _fenced(
+        "bridge_record_blocklist", Jsonb([person("5521912345678"), person("5511987654321")])
+    ),
+    "bridge_record_chats": lambda scene: scene.fenced(
+        "bridge_record_chats",
+        Jsonb(
+            [
+                {
+                    "id": str(scene.conversation),
+                    "archived": True,
+                    "pinned": False,
+                    "muted_until": None,
+                }
+            ]
+        ),
+    ),
     "bridge_load_session": _fenced("bridge_load_session"),
     "bridge_record_events": _record,
     "bridge_record_history": _record_history,
@@ -227,7 +279,11 @@ CALLS: dict[str, Call] = {
 }
 # the second answer, where it differs: the caller knows what it means (see the callers)
 CONFLICTS = {"bridge_save_session", "bridge_save_session_delta"}
-SAYS_NO = {name for name in CALLS if name.startswith(("bridge_finish_c", "bridge_finish_a"))}
+SAYS_NO = {
+    name
+    for name in CALLS
+    if name.startswith(("bridge_finish_c", "bridge_finish_a", "bridge_finish_p"))
+}
 COUNTS = {
     "bridge_record_events",
     "bridge_record_history",
@@ -236,13 +292,10 @@ COUNTS = {
 }
 
 
-# Not made again at once, so not in the table: typing is worth nothing a moment later, and a profile
-# picture whose claim got no answer is given out again after five minutes, as another attempt.
 NOT_REPEATED = {
+    # Writes no row: it would be told twice that somebody types. And `bridge.accounts.typists` does
+    # not call it again, because a line that comes late is worth nothing.
     "bridge_tell_typing",
-    "bridge_claim_picture",
-    "bridge_claim_pictures",
-    "bridge_finish_picture",
 }
 
 
@@ -258,6 +311,12 @@ def before(scene: Scene, name: str) -> None:
     elif name in {"bridge_settle_commands", "bridge_record_late"}:
         scene.world.expire_lease(scene.account)
         scene.bridge.hold()
+    elif name in {"bridge_claim_old_pictures", "bridge_forget_old_pictures"}:
+        scene.world.owner.execute(
+            "insert into whatsapp_private.old_pictures (integration_account_id, path, run_at)"
+            " values (%s, 'a/b', now())",
+            [scene.account],
+        )
     elif name == "bridge_hold_leases":
         scene.world.expire_lease(scene.account)
 

@@ -475,8 +475,43 @@ def test_a_banned_account_keeps_its_sends_until_it_is_back(
     assert claim_ids(bridge) == []
     assert wait_of(world, command) == "account_blocked"
     assert 10700 < row_of(world, command)["waits_s"] <= 10800
-    bridge.update(account, status="connected", desired="running")
+    # as the bridge comes back: it is connecting before it is connected
+    bridge.update(account, status="connecting", retry_at=None, desired="running")
+    assert claim_ids(bridge) == []
+    bridge.update(account, status="connected")
     assert claim_ids(bridge) == [command["id"]]
+
+
+@pytest.mark.parametrize(
+    "end",
+    ["the send is cancelled", "the send expires", "the person writes", "somebody opts them out"],
+)
+def test_what_waits_behind_a_send_waits_no_longer_than_the_send(
+    world: World, team: Team, bridge: Bridge, end: str
+) -> None:
+    account = running(world, team, bridge)
+    locked = team.send(account, ANA)
+    (claimed,) = bridge.claim()
+    assert bridge.finish(claimed, "failed", "reachout_timelock", claim=1)
+    conversation = str(locked["conversation_id"])
+    read = team.command(account, "mark_read", {"conversation_id": conversation})
+    assert claim_ids(bridge) == []
+    assert wait_of(world, read) == "reachout_timelock"
+    if end == "the send is cancelled":
+        team.agent.run("update commands set status = 'cancelled' where id = %s", locked["id"])
+    elif end == "the send expires":
+        world.owner.execute("update commands set expires_at = now() where id = %s", [locked["id"]])
+    elif end == "the person writes":
+        writes(bridge, account, ANA)
+        assert claim_ids(bridge) == [locked["id"]]
+        done(bridge, account, locked)
+    else:
+        opt_out(team, ANA)
+        # who waits for the end of the lock is asked when it is lifted
+        world.owner.execute("update integration_accounts set timelock_until = now()")
+        assert claim_ids(bridge) == []
+        assert row_of(world, locked)["error_code"] == "opted_out"
+    assert claim_ids(bridge) == [read["id"]]
 
 
 def test_who_is_asked_to_slow_down_pauses_for_a_minute(

@@ -19,8 +19,8 @@ def account(world: World, team: Team, bridge: Bridge) -> uuid.UUID:
     return world.add_running_account(team, bridge)
 
 
-def claim(bridge: Bridge) -> list[Row]:
-    return bridge.table("bridge_claim_pictures", bridge.worker)
+def claim(bridge: Bridge, *known: uuid.UUID) -> list[Row]:
+    return bridge.table("bridge_claim_pictures", bridge.worker, list(known))
 
 
 def only(rows: list[Row]) -> Row:
@@ -142,6 +142,22 @@ def test_a_failure_is_tried_again_later_and_an_attempt_that_was_none_does_not_co
     assert claim(bridge) == []
     wait_a_month(world)
     assert claim(bridge)[0]["attempts"] == 1
+
+
+def test_what_a_lost_answer_gave_out_is_given_out_again_and_what_is_known_is_not(
+    world: World, bridge: Bridge, account: uuid.UUID
+) -> None:
+    bridge.record(account, message("A", ANA))
+    [first] = claim(bridge)
+    bridge.record(account, message("B", BIA))  # whose turn it would be
+    assert claim(bridge) == [first]
+    [second] = claim(bridge, first["id"])
+    assert second["jid"] == BIA["phone_jid"]
+    assert claim(bridge, first["id"], second["id"]) == []
+    world.expire_lease(account)
+    bridge.hold()
+    [again] = claim(bridge, second["id"])
+    assert (again["id"], again["attempts"]) == (first["id"], 2)
 
 
 def test_only_the_holder_finishes_and_only_into_its_folder(

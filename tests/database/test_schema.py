@@ -94,6 +94,7 @@ def test_functions_with_the_rights_of_their_owner_are_few_and_known(world: World
         "check_account",
         "check_assignee",
         "keep_one_owner",
+        "let_the_next_go",
         "limit_pending_commands",
         "look_again_at_account",
         "look_again_at_workspace",

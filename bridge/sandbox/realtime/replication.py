@@ -16,9 +16,9 @@ from typing import Any
 
 import anyio
 import anyio.to_thread
-import psycopg
 from psycopg import pq
 
+from bridge.sandbox.pool import connected
 from bridge.sandbox.realtime.pgoutput import EPOCH, Change, Decoder
 
 STATUS_INTERVAL_S = 5.0
@@ -57,7 +57,7 @@ async def read_changes(
 
 async def _existing(url: str, publications: Sequence[str]) -> list[str]:
     query = b"select pubname from pg_publication where pubname = any(%s)"
-    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+    async with connected(url) as connection:
         cursor = await connection.execute(query, [list(publications)])
         return [name for (name,) in await cursor.fetchall()]
 

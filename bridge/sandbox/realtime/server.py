@@ -20,7 +20,7 @@ from psycopg.sql import SQL, Identifier
 
 from bridge.sandbox.faults import LATE_S, Faults, Realtime
 from bridge.sandbox.keys import Claims, Keys, Unauthorized
-from bridge.sandbox.pool import connect
+from bridge.sandbox.pool import connected
 from bridge.sandbox.realtime import frames
 from bridge.sandbox.realtime.channels import TOPIC_PREFIX, Channel, Channels, Socket, Subscription
 from bridge.sandbox.realtime.deliveries import Deliveries
@@ -87,7 +87,7 @@ class RealtimeServer:
                 await anyio.sleep(1)
 
     async def _read(self) -> None:
-        async with await connect(self.stream_url) as queries, await connect(self.asking_url) as ask:
+        async with connected(self.stream_url) as queries, connected(self.asking_url) as ask:
             self.queries, self.permissions = queries, Permissions(ask)
             deliveries = Deliveries(queries, self.permissions, self.channels)
             stream = read_changes(self.stream_url, PUBLICATIONS, started=self.started)

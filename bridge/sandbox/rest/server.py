@@ -14,7 +14,7 @@ from loguru import logger
 from psycopg.sql import Composed, Identifier
 
 from bridge.sandbox.keys import Claims, Keys, Unauthorized
-from bridge.sandbox.pool import Connection, Pool
+from bridge.sandbox.pool import Connection, Pool, connected
 from bridge.sandbox.rest import grammar, render, requests, statements
 from bridge.sandbox.rest.errors import ApiError, from_database, unsupported
 from bridge.sandbox.rest.render import Node
@@ -76,9 +76,7 @@ class RestServer:
         """Read the schema again whenever the database says `notify pgrst`. Never returns."""
         while True:
             try:
-                async with await psycopg.AsyncConnection.connect(
-                    self.pool.url, autocommit=True
-                ) as connection:
+                async with connected(self.pool.url) as connection:
                     await connection.execute("listen pgrst")
                     async for _ in connection.notifies():
                         await self.load()

@@ -109,7 +109,7 @@ async def test_other_engines_do_not_notice(place, phones, vault, owner, ana):
 
 
 async def test_a_hung_engine_is_killed(place, phones, vault, account, owner):
-    async with place.host(ping_interval_s=0.2, ping_timeout_s=1.0) as host:
+    async with place.host(ping_interval_s=0.2, ping_timeout_s=3.0) as host:
         async with linked(host, account, vault, phones, owner) as drive:
             os.kill(drive.engine_pid, signal.SIGSTOP)
 

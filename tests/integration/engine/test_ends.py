@@ -75,7 +75,7 @@ async def test_whatsapp_out_of_reach_is_told_and_not_tried_for_ever(
 
 
 async def test_a_silent_whatsapp_is_unreachable(place, phones, vault, account, owner):
-    async with place.host(connect_timeout_s=1.0) as host:
+    async with place.host(connect_timeout_s=4.0) as host:
         async with linked(host, account, vault, phones, owner):
             pass
         await call(phones.start_fault, "deaf", number=owner, for_s=30)

@@ -21,7 +21,7 @@ import pytest
 from tests.fixtures.simulator import Simulator, fresh_number
 
 Json = dict[str, Any]
-TIMEOUT_S = 15.0
+TIMEOUT_S = 30.0
 
 
 class Engine:

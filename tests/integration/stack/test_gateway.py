@@ -15,7 +15,7 @@ from tests.fixtures.stack import eventually
 
 @pytest.fixture
 def http(example_stack: StackInfo):
-    with httpx.Client(base_url=example_stack.url, timeout=5) as client:
+    with httpx.Client(base_url=example_stack.url, timeout=30) as client:
         yield client
 
 

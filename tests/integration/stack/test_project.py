@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
+from loguru import logger
 
 from bridge.sandbox import database
 from bridge.sandbox.errors import SandboxError
@@ -148,7 +150,9 @@ def test_tables_made_later_are_served_at_once(example_stack: StackInfo):
     assert (answer.status_code, answer.json()) == (200, [])
 
 
-def test_data_survives_a_restart_and_fresh_begins_anew(tmp_path: Path):
+def test_data_survives_a_restart_and_fresh_begins_anew_and_nobody_misses_anything(
+    tmp_path: Path, warnings_logged: list[str]
+):
     directory = tmp_path / "sandbox"
     options = StackOptions(
         directory=directory, port=0, durable=False, migrations=MIGRATIONS_OF_TESTS
@@ -168,3 +172,14 @@ def test_data_survives_a_restart_and_fresh_begins_anew(tmp_path: Path):
     )
     with running_in_background(fresh) as anew, psycopg.connect(anew.database_url) as connection:
         assert connection.execute(count).fetchone() == (0,)
+    # whoever needs the database ends before it does
+    assert warnings_logged == []
+
+
+@pytest.fixture
+def warnings_logged() -> Iterator[list[str]]:
+    """What is logged meanwhile, by any thread."""
+    lines: list[str] = []
+    sink = logger.add(lines.append, level="WARNING", format="{message}")
+    yield lines
+    logger.remove(sink)

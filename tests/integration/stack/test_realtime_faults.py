@@ -50,7 +50,7 @@ async def test_cut_sockets_end_and_new_ones_work(example_stack, faults):
         async with http.ws_connect(url(example_stack)) as socket:
             await joined(socket)
             faults.cut_realtime()
-            with anyio.fail_after(5):
+            with anyio.fail_after(30):
                 assert (await socket.receive()).type in {
                     aiohttp.WSMsgType.CLOSED,
                     aiohttp.WSMsgType.ERROR,
@@ -68,7 +68,7 @@ async def test_deaf_answers_and_delivers_nothing(example_stack, faults):
         await socket.send_json(
             {"topic": "phoenix", "event": "heartbeat", "ref": "2", "payload": {}}
         )
-        with anyio.fail_after(5):
+        with anyio.fail_after(30):
             heartbeat = json.loads(await socket.receive_str())
         assert heartbeat["event"] == "phx_reply"
         with anyio.move_on_after(0.5) as quiet:
@@ -84,11 +84,11 @@ async def test_nonsense_on_the_socket_ends_nobody(example_stack):
             await socket.send_bytes(data)
         bad = {"config": {"postgres_changes": [{"event": "SOMETIMES"}]}}
         await socket.send_json({"topic": "realtime:x", "event": "phx_join", "payload": bad})
-        with anyio.fail_after(5):
+        with anyio.fail_after(30):
             refusal = json.loads(await socket.receive_str())
         assert refusal["payload"]["status"] == "error"
         await joined(socket)
         room = new_room(example_stack)
-        with anyio.fail_after(5):
+        with anyio.fail_after(30):
             change = json.loads(await socket.receive_str())
         assert change["payload"]["data"]["record"]["id"] == room

@@ -26,7 +26,7 @@ def test_supabase_js_finds_what_it_expects(project: Project):
         },
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=110,
         check=False,
     )
     assert done.returncode == 0, done.stderr

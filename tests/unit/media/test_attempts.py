@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bridge.errors import BridgeError, CommandError, LeaseLost, SupabaseUnavailable
-from bridge.media.attempts import Retries, attempted, on_its_own
+from bridge.media.attempts import MOST_LEFT, InHand, Retries, attempted
 
 RETRIES = Retries(most_attempts=5, waiting_s=2.0, first_s=10.0, growth=4.0, most_s=200.0)
 LATER = CommandError("Later.", code="media_unavailable", retryable=True)
@@ -44,8 +44,17 @@ async def test_a_file_that_cannot_be_put_back_harms_no_other() -> None:
 
     with pytest.raises(BridgeError, match="Refused, after: Later"):
         await attempted(fetch, put_back)
-    with on_its_own():
+    in_hand = InHand()
+    with in_hand.on_its_own("1"):
+        assert (len(in_hand), in_hand.known()) == (1, ["1"])
         await attempted(fetch, put_back)
+    # or it would be given out at once, and end the same way
+    assert (len(in_hand), in_hand.known()) == (0, ["1"])
+    for number in range(MOST_LEFT):
+        with in_hand.on_its_own(f"later {number}"):
+            await attempted(fetch, put_back)
+    assert len(in_hand.known()) == MOST_LEFT
+    assert "1" not in in_hand.known()
 
 
 @pytest.mark.anyio
@@ -60,6 +69,7 @@ async def test_a_lost_lease_puts_nothing_back() -> None:
 
     with pytest.raises(LeaseLost):
         await attempted(fetch, put_back)
-    with on_its_own():
+    in_hand = InHand()
+    with in_hand.on_its_own("1"):
         await attempted(fetch, put_back)
-    assert put == []
+    assert (put, in_hand.known()) == ([], [])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,7 @@ class World:
     def __init__(self, content: bytes = PHOTO, state: str = "fetched") -> None:
         self.queue: list[ClaimedPicture] = []
         self.ended: list[tuple[PictureEnd, dict[str, Any]]] = []
+        self.told_known: list[str] = []
         self.news = anyio.Event()
         self.stored: dict[str, bytes] = {}
         self.orders: list[FetchPicture] = []
@@ -55,7 +56,8 @@ class World:
         self.bucket_fault: Exception | None = None
         self.runs_here = True
 
-    async def claim_pictures(self) -> list[ClaimedPicture]:
+    async def claim_pictures(self, known: Sequence[str]) -> list[ClaimedPicture]:
+        self.told_known = list(known)
         taken, self.queue = self.queue, []
         return taken
 
@@ -184,3 +186,29 @@ async def test_a_refresh_tells_how_it_ended_or_why_not(tmp_path: Path) -> None:
         with pytest.raises(LeaseLost):
             await fetching.refresh(ACCOUNT, epoch, command)
     assert [state for state, _ in world.ended] == ["stored", "pending"]
+
+
+async def test_a_picture_that_a_command_wants_is_not_fetched_in_its_turn_as_well(
+    tmp_path: Path,
+) -> None:
+    world = World()
+    asked = anyio.Event()
+    going_on = anyio.Event()
+
+    async def slow(path: str, file: Path, *, mime_type: str) -> None:
+        asked.set()
+        await going_on.wait()
+
+    world.upload = slow  # type: ignore[method-assign]
+    world.queue.append(claimed())
+    async with avatars(world, tmp_path) as fetching, anyio.create_task_group() as tasks:
+        tasks.start_soon(fetching.refresh, ACCOUNT, LeaseEpoch(1), CommandId("c"))
+        with anyio.fail_after(20):
+            await asked.wait()
+            tasks.start_soon(fetching.run)
+            while world.told_known != ["p1"]:
+                await anyio.wait_all_tasks_blocked()
+            going_on.set()
+            while world.told_known:
+                await anyio.wait_all_tasks_blocked()
+        tasks.cancel_scope.cancel()
