@@ -55,6 +55,7 @@ def main() -> int:
         lease_s=arguments.lease or (DEFAULT_LEASE_S if arguments.measure else SHORT_LEASE_S),
         pace_s=arguments.pace,
         durability=arguments.durability,
+        accounts_per_engine=0 if arguments.measure == "takeovers" else 2,
     )
     say(f"seed {arguments.seed}")
     steps = schedule(faults, seed=arguments.seed, rounds=arguments.rounds)

@@ -48,6 +48,7 @@ class Size:
 
     Attributes:
         pace_s: mean pause between two texts of one chat in one direction.
+        accounts_per_engine: few, so that there are several engines; 0 is the bridge's own choice.
     """
 
     accounts: int = 3
@@ -55,6 +56,7 @@ class Size:
     lease_s: int = 5
     pace_s: float = 0.8
     durability: str = "standard"
+    accounts_per_engine: int = 2
 
 
 @dataclass
@@ -311,8 +313,9 @@ async def running_world(scratch: Path, size: Size) -> AsyncIterator[World]:
             "BAILEYS_AUTH_SECRET": AUTH_SECRET,
             "WHATSAPP_SIMULATOR_URL": simulator.control_url,
             "WABRIDGE_LEASE_SECONDS": str(size.lease_s),
-            "WABRIDGE_ACCOUNTS_PER_ENGINE": "2",
         }
+        if size.accounts_per_engine:
+            environment["WABRIDGE_ACCOUNTS_PER_ENGINE"] = str(size.accounts_per_engine)
         with (
             _small_disk(scratch / "small") as small,
             running_bridge(environment, scratch / "host-1", state=small) as host,
