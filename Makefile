@@ -36,7 +36,7 @@ test: setup check ## everything: static checks, then every test (needs no Docker
 test-docker: setup ## the image and the migrations on Supabase's own PostgreSQL; needs Docker
 	$(BIN)/pytest -m docker tests/containers
 
-test-fast: $(VENV)/.installed ## unit tests only, in seconds
+test-fast: $(VENV)/.installed ## unit tests only, in about a minute
 	$(BIN)/pytest tests/unit -q
 
 test-faults: $(VENV)/.installed ## every fault of docs/faults.md, one table (SEED=7 ROUNDS=3)

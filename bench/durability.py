@@ -27,7 +27,8 @@ import anyio
 import anyio.abc
 
 from bench.main_job import ROOT, Phones, Row, say, summary
-from bridge.engine.host import EngineHost, EngineSettings, PairByQr, Session
+from bridge.engine.host import EngineHost, EngineSettings, PairByQr
+from bridge.engine.session import Session
 from bridge.events import (
     Connected,
     MessageReceived,

@@ -23,6 +23,8 @@ from bridge.errors import ConfigError
 
 T = TypeVar("T")
 
+LOG_LEVELS = ("debug", "info", "warning", "error")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
@@ -180,7 +182,7 @@ def read_settings(variables: Mapping[str, str]) -> Settings:
         auth_secret=read("BAILEYS_AUTH_SECRET", str),  # the vault parses it
         state_dir=state_dir,
         session_dir=read("WABRIDGE_SESSION_DIR", lambda text: _session_dir(text, state_dir)),
-        log_level=read("WABRIDGE_LOG_LEVEL", _one_of("debug", "info", "warning", "error")),
+        log_level=read("WABRIDGE_LOG_LEVEL", _one_of(*LOG_LEVELS)),
         log_json=read("WABRIDGE_LOG_FORMAT", _one_of("text", "json")) == "json",
         capacity=read("WABRIDGE_CAPACITY", _whole(1, 10_000)),
         accounts_per_engine=read("WABRIDGE_ACCOUNTS_PER_ENGINE", _whole(1, 100)),

@@ -87,22 +87,15 @@ class Outcomes(Protocol):
         """Sends that started so long before `position` that they hold the spool up, and names."""
 
 
-class Records(Protocol):
-    """Where rows go."""
-
-    async def record_events(
-        self, account: AccountId, epoch: LeaseEpoch, events: Sequence[dict[str, Any]]
-    ) -> Recorded:
-        """Write a batch in one transaction, idempotently."""
+Records = Callable[[AccountId, LeaseEpoch, Sequence[dict[str, Any]]], Awaitable[Recorded]]
+"""Writes a batch in one transaction, idempotently."""
 
 
 @dataclass(slots=True, kw_only=True)
-class Pumping:
-    """One session being pumped.
+class _Pumping:
+    """One session being pumped; see `Ingest.pump`.
 
     Attributes:
-        before_sent: awaited before a `sent` is recorded: the session state must be safe first.
-        on_recorded: told the position up to which everything is in the database.
         groups_asked: groups that were asked for already.
         batch: how many events are recorded at once.
     """
@@ -128,7 +121,7 @@ class Ingest:
         """Prepare.
 
         Args:
-            records: the database.
+            records: writes to the database.
             seal: makes unreadable what opens a file at WhatsApp.
             files_came: called when messages with files were recorded.
         """
@@ -137,13 +130,30 @@ class Ingest:
         self._files_came = files_came
         self._lookups = anyio.CapacityLimiter(GROUP_LOOKUPS)
 
-    async def pump(self, pumping: Pumping) -> None:
+    async def pump(
+        self,
+        feed: Feed,
+        outcomes: Outcomes,
+        /,
+        *,
+        before_sent: Callable[[], Awaitable[None]],
+        on_recorded: Callable[[SpoolPosition], None],
+    ) -> None:
         """Record everything that the session delivers; returns when it delivers no more.
+
+        Args:
+            feed: the session.
+            outcomes: who keeps count of its sends.
+            before_sent: awaited before a `sent` is recorded: the session state must be safe first.
+            on_recorded: told the position up to which everything is in the database.
 
         Raises:
             LeaseLost: the account is no longer ours.
             EngineDied: from the session.
         """
+        pumping = _Pumping(
+            feed=feed, outcomes=outcomes, before_sent=before_sent, on_recorded=on_recorded
+        )
         send, receive = anyio.create_memory_object_stream[Delivery](BATCH_EVENTS)
         async with anyio.create_task_group() as helpers:
             helpers.start_soon(_read, pumping.feed, send, name="read deliveries")
@@ -153,7 +163,7 @@ class Ingest:
                     await self._record(pumping, batch, helpers)
             helpers.cancel_scope.cancel()
 
-    async def _record(self, pumping: Pumping, batch: list[Delivery], helpers: TaskGroup) -> None:
+    async def _record(self, pumping: _Pumping, batch: list[Delivery], helpers: TaskGroup) -> None:
         rows: list[Row] = []
         for delivery in batch:
             pumping.outcomes.note(delivery)
@@ -180,7 +190,7 @@ class Ingest:
         events = [self._event_of(feed.account, row) for row in rows]
         try:
             answer = await until_available(
-                lambda: self._records.record_events(feed.account, feed.epoch, events),
+                lambda: self._records(feed.account, feed.epoch, events),
                 what="record events",
             )
         except RequestRefused as refused:

@@ -17,14 +17,12 @@ from loguru import logger
 if TYPE_CHECKING:
     from loguru import Record
 
-LEVELS = ("debug", "info", "warning", "error")
-
 
 def set_up(level: str, *, json_lines: bool) -> None:
     """Send the log to stderr.
 
     Args:
-        level: one of `LEVELS`.
+        level: one of `bridge.config.LOG_LEVELS`.
         json_lines: one JSON object a line for machines, instead of text for people.
     """
     logger.remove()

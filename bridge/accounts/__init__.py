@@ -9,6 +9,7 @@ session       one session, from opening to the last saved byte
 opening       how it begins: from which state, and when it may connect
 connection    what the engine tells of its connection: shown, and decided upon
 link          what is known of that now
+following     what a person does on the phone, beside messages
 phone         whether the phone is still there
 settling      what an earlier run left open
 saver         the sealed copy of the session's state

@@ -21,7 +21,8 @@ from bridge.accounts.plan import Mode, Plan
 from bridge.accounts.session import LiveSession
 from bridge.accounts.settling import finish_send, settle_commands
 from bridge.accounts.surroundings import Surroundings
-from bridge.engine.host import EngineDied, PairByCode, PairByQr
+from bridge.engine.host import PairByCode, PairByQr
+from bridge.engine.session import EngineDied, Session
 from bridge.errors import CommandError
 from bridge.ids import AccountId, CommandId, Jid
 from bridge.orders import Logout, Outgoing, Request
@@ -89,7 +90,7 @@ class Account:
         strange = lease.previous_owner not in (None, around.rpc.worker)
         self._taken_over_at = time.monotonic() if strange else None
         self._backoff = Backoff(FIRST_RETRY_S, MOST_RETRY_S, least_s=0.5)
-        local = around.host.local_state(self.id)
+        local = around.files.local_state(self.id)
         self._known_epoch = local.epoch if local is not None else None
 
     @property
@@ -199,11 +200,10 @@ class Account:
             NotConnected: nothing was sent.
             CommandError: the engine did not take it.
         """
-        live = self._ready()
-        assert live.session is not None
+        session = self._ready_session()
         entry = self._ledger.hand_over(command, attempt)
         try:
-            await live.session.send(command, to, order)
+            await session.send(command, to, order)
         except CommandError:
             self._ledger.take_back(command)
             raise
@@ -218,10 +218,9 @@ class Account:
             NotConnected: it was not asked.
             CommandError: WhatsApp refused, or cannot be asked now.
         """
-        live = self._ready()
-        assert live.session is not None
+        session = self._ready_session()
         try:
-            return await live.session.ask(order)
+            return await session.ask(order)
         except EngineDied as fault:
             raise CommandError(fault.sentence, code=fault.code, retryable=True) from None
 
@@ -241,9 +240,10 @@ class Account:
         """Whether there are credentials; a session that is still running may have made them."""
         return self._had_auth or (self._live is not None and self._live.link.linked)
 
-    def _ready(self) -> LiveSession:
-        if self._live is not None and self._live.ready:
-            return self._live
+    def _ready_session(self) -> Session:
+        live = self._live
+        if live is not None and live.session is not None and live.ready:
+            return live.session
         if self._goal is Goal.REST:
             raise NotConnected(
                 "The account is not connected: insert a `connect` command first.", retryable=False
@@ -257,7 +257,7 @@ class Account:
         if wanted and self._has_auth:
             self._goal = Goal.RESUME
             return
-        if self.id in self._around.host.accounts_with_unrecorded_events():
+        if await self._around.files.has_unrecorded_events(self.id):
             self._goal = Goal.REPLAY
         else:
             await self._settle_at_rest()
@@ -285,7 +285,7 @@ class Account:
             pairing=pairing,
             known_epoch=self._known_epoch,
             settles=not self._settled,
-            history_days=int(self._lease.settings.get("history_days", 14)),
+            history_days=int(self.settings.get("history_days", 14)),
             strict=self.settings.get("durability") == "strict",
             receive_typing=self.settings.get("receive_typing") is True,
         )
@@ -321,6 +321,8 @@ class Account:
             if retries and goal is Goal.PAIR and not self._has_auth:
                 occurrence = Occurrence.PAIRING_FAILED
             match TRANSITIONS[occurrence].then:
+                case Next.RETRY if self._goal is Goal.REST:
+                    return  # somebody asked for that while it was closing, and tells it
                 case Next.RETRY:
                     pause_s = self._pause_s(occurrence)
                     await self._face.show(occurrence, sentence=ended.sentence, retry_in_s=pause_s)

@@ -20,7 +20,7 @@ from bridge.accounts.opening import Opened
 from bridge.accounts.phone import PhoneWatch
 from bridge.accounts.plan import Mode, Plan
 from bridge.accounts.qr import png_data_url
-from bridge.engine.host import EngineDied
+from bridge.engine.session import EngineDied
 from bridge.errors import CommandError
 from bridge.events import (
     BlocklistChanged,

@@ -37,14 +37,19 @@ def ended_with(signal: SessionEnded) -> Ended:
     if signal.code == "stopped":
         return Ended(None)
     if signal.detail:
-        logger.info("WhatsApp ended the session", code=signal.code, detail=signal.detail)
-    return Ended(occurrence_of(signal.code), retry_after_s=signal.retry_after_s)
+        logger.info("A session ended", code=signal.code, detail=signal.detail)
+    occurrence = occurrence_of(signal.code)
+    # it stands for many ends, and not all of them are WhatsApp's
+    sentence = signal.detail or None if occurrence is Occurrence.CONNECT_FAILURE else None
+    return Ended(occurrence, sentence, retry_after_s=signal.retry_after_s)
 
 
 def ended_by(fault: AccountError) -> Ended:
     """What a fault of the account means for its session."""
     occurrence = occurrence_of(fault.code)
-    tells_more = occurrence is Occurrence.KEY_UNKNOWN
+    if occurrence is Occurrence.CONNECT_FAILURE:  # here, of this host and not of WhatsApp
+        logger.warning("A session was ended by a fault", code=fault.code, reason=fault.sentence)
+    tells_more = occurrence in (Occurrence.KEY_UNKNOWN, Occurrence.CONNECT_FAILURE)
     return Ended(occurrence, fault.sentence if tells_more else None)
 
 

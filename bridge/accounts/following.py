@@ -15,6 +15,7 @@ import anyio
 from loguru import logger
 
 from bridge.accounts.plan import Plan
+from bridge.bell import Bell
 from bridge.errors import CommandError
 from bridge.normalise.history import muted_until
 from bridge.orders import AskBlocklist, AskChats, Request
@@ -46,11 +47,11 @@ class Follower:
         self._read = read
         self._rpc = rpc
         self._plan = plan
-        self._stale = anyio.Event()
+        self._stale = Bell()
 
     def may_have_changed(self) -> None:
         """Read it soon."""
-        self._stale.set()
+        self._stale.ring()
 
     async def run(self, session: AsksWhatsApp) -> None:
         """Until cancelled.
@@ -61,7 +62,6 @@ class Follower:
         """
         while True:
             await self._stale.wait()
-            self._stale = anyio.Event()
             try:
                 await self._read(self._rpc, self._plan, session)
                 await anyio.sleep(PAUSE_S)
@@ -71,9 +71,8 @@ class Follower:
                     account=self._plan.account,
                     code=fault.code,
                 )
-                with anyio.move_on_after(RETRY_S):
-                    await self._stale.wait()
-                self._stale.set()
+                await self._stale.wait(RETRY_S)
+                self._stale.ring()
 
 
 async def read_blocklist(rpc: BridgeRpc, plan: Plan, session: AsksWhatsApp) -> None:

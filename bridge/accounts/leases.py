@@ -15,6 +15,7 @@ from typing import Protocol
 import anyio
 from loguru import logger
 
+from bridge.bell import Bell
 from bridge.errors import SupabaseUnavailable
 from bridge.ids import AccountId
 from bridge.supabase.answers import Lease
@@ -38,6 +39,7 @@ class LeaseKeeper:
     """Asks on a timer and when rung.
 
     Args:
+        bell: a command may be there for an account that nobody holds.
         apply: told all leases that are held, and until when (monotonic seconds).
     """
 
@@ -45,6 +47,7 @@ class LeaseKeeper:
         self,
         rpc: HoldsLeases,
         *,
+        bell: Bell,
         capacity: int,
         lease_s: int,
         apply: Callable[[list[Lease], float], None],
@@ -53,16 +56,12 @@ class LeaseKeeper:
         self._capacity = capacity
         self._lease_s = lease_s
         self._apply = apply
-        self._rung = anyio.Event()
+        self._bell = bell
         self.held: list[AccountId] = []
 
     def take_no_more(self) -> None:
         """This host stops: what it holds is renewed, others share what is free."""
         self._capacity = 0
-
-    def ring(self) -> None:
-        """A command may be there for an account that nobody holds."""
-        self._rung.set()
 
     async def keep(self) -> None:
         """Until cancelled. Supabase being away is waited out."""
@@ -70,7 +69,7 @@ class LeaseKeeper:
         renewed_at = time.monotonic()
         while True:
             asked_at = time.monotonic()
-            self._rung = anyio.Event()
+            self._bell.hush()
             # After so long an absence others lost their leases as well, and their journals have
             # what the database has not: everybody comes for its own accounts first.
             was_away = asked_at - renewed_at > self._lease_s
@@ -88,8 +87,7 @@ class LeaseKeeper:
                 self._apply(leases, asked_at + self._lease_s)
             await anyio.sleep(MIN_PAUSE_S)
             part = random.uniform(0.02, 0.1) if failures else random.uniform(0.1, 0.14)  # noqa: S311
-            with anyio.move_on_after(self._lease_s * part):
-                await self._rung.wait()
+            await self._bell.wait(self._lease_s * part)
 
     async def _ask(self, capacity: int) -> list[Lease]:
         with anyio.move_on_after(self._lease_s * PATIENCE):

@@ -9,13 +9,19 @@ next lease of this host goes on with it.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import anyio
+import anyio.lowlevel
 from loguru import logger
 
-from bridge.engine.host import Remains, Session
+from bridge.accounts.ending import first_of
+from bridge.accounts.ledger import SendLedger
+from bridge.accounts.surroundings import Recorder
+from bridge.bell import Bell
+from bridge.engine.files import Remains
+from bridge.engine.session import Session
 from bridge.errors import AccountError, BridgeError, SupabaseUnavailable
 from bridge.ids import AccountId, LeaseEpoch, WorkerId
 from bridge.supabase.answers import LeaseEpochRow
@@ -62,8 +68,9 @@ class Leftovers:
         host: KeepsFiles,
         vault: Vault,
         *,
+        bell: Bell,
         held: Callable[[], list[AccountId]],
-        record: Callable[[Session], Coroutine[Any, Any, None]],
+        record: Recorder,
     ) -> None:
         """Prepare.
 
@@ -71,8 +78,9 @@ class Leftovers:
             rpc: the database.
             host: the disk.
             vault: opens journals.
+            bell: an account was lost.
             held: accounts that run here.
-            record: records late what a session delivers, until it ends.
+            record: records late what a session delivers, as facts.
         """
         self._rpc = rpc
         self._host = host
@@ -80,25 +88,21 @@ class Leftovers:
         self._held = held
         self._record = record
         self._unusable: set[AccountId] = set()
-        self._rung = anyio.Event()
-
-    def ring(self) -> None:
-        """An account was lost."""
-        self._rung.set()
+        self._bell = bell
 
     async def keep(self) -> None:
         """Until cancelled."""
         while True:
             await anyio.sleep(PAUSE_S)
-            with anyio.move_on_after(EVERY_S * random.uniform(0.8, 1.2)):  # noqa: S311
-                await self._rung.wait()
-            self._rung = anyio.Event()
+            await self._bell.wait(EVERY_S * random.uniform(0.8, 1.2))  # noqa: S311
             try:
                 await self.look()
             except SupabaseUnavailable:
                 continue  # the lease loop tells of it
             except BridgeError as fault:
                 logger.error("Leftovers could not be cleared", code=fault.code)
+            except OSError as fault:
+                logger.error("Leftovers could not be read", error=type(fault).__name__)
 
     async def look(self) -> None:
         """Clear what other hosts have taken.
@@ -147,15 +151,13 @@ class Leftovers:
         session = await self._host.open(account, epoch, vault=self._vault, image=None)
         try:
             last = await session.replayed()
-            fault: BaseException | None = None
+            fault: BridgeError | None = None
             try:
                 async with anyio.create_task_group() as recording:
-                    recording.start_soon(self._record, session, name="record late")
+                    recording.start_soon(self._record_late, session, name="record late")
                     await session.disconnect()
             except* BridgeError as group:
-                fault = group
-            while isinstance(fault, BaseExceptionGroup):
-                fault = fault.exceptions[0]
+                fault = first_of(group)
             if fault is not None:
                 raise fault
             # what was started and has no outcome was settled by who has the account now
@@ -168,4 +170,12 @@ class Leftovers:
             "warning",
             "recorded_late",
             "Events of a host that had lost the account before it could record them are in now.",
+        )
+
+    async def _record_late(self, session: Session) -> None:
+        await self._record(
+            session,
+            SendLedger(),
+            before_sent=anyio.lowlevel.checkpoint,
+            on_recorded=lambda _: None,
         )

@@ -17,8 +17,9 @@ from bridge.accounts.plan import Mode, Plan
 from bridge.accounts.saver import PURPOSE, Saver
 from bridge.accounts.surroundings import Surroundings
 from bridge.engine.checkpoint import CheckpointUnusable
-from bridge.engine.host import USE_LOCAL, Session, UseLocal
+from bridge.engine.files import USE_LOCAL, UseLocal
 from bridge.engine.replica import StateUnreadable, restore
+from bridge.engine.session import Session
 from bridge.supabase.answers import StoredSession
 from bridge.supabase.patience import until_available
 from bridge.vault import open_json
@@ -112,10 +113,10 @@ class Opening:
             return None
         # Opened in any case: a file on this disk is no reason to go on with the wrong key.
         image = self._saved = await anyio.to_thread.run_sync(self._restored, stored)
-        local = self._around.host.local_state(self._plan.account)
+        local = self._around.files.local_state(self._plan.account)
         if local is not None and local.epoch in (self._plan.epoch - 1, self._plan.epoch):
             # nobody ran it in between; the file is newer than the copy, or equal
-            if await self._around.host.local_is_intact(self._plan.account):
+            if await self._around.files.local_is_intact(self._plan.account):
                 return USE_LOCAL
             # the saved copy is at most a second older, and whole
             await self._face.report("error", "session_file_damaged", DAMAGED)
@@ -124,11 +125,10 @@ class Opening:
 
     async def _take_turn(self) -> bool:
         """Connections of a host begin one after the other; False if it was stopped meanwhile."""
-        rate = self._around.connect_rate
-        if rate is None or self._plan.mode is Mode.REPLAY:
+        if self._plan.mode is Mode.REPLAY:
             return True
         with self._turn:
-            await rate.turn(urgent=self._plan.mode is Mode.PAIR)
+            await self._around.connect_rate.turn(urgent=self._plan.mode is Mode.PAIR)
         return not self._turn.cancelled_caught
 
     def _restored(self, stored: StoredSession) -> bytes:

@@ -17,6 +17,7 @@ from bridge.accounts.connection import Connection
 from bridge.accounts.ending import Ended, ended_by, first_of
 from bridge.accounts.face import Face
 from bridge.accounts.following import Follower, read_blocklist, read_chats
+from bridge.accounts.history import HistoryImport
 from bridge.accounts.ledger import SendLedger
 from bridge.accounts.lifecycle import Occurrence
 from bridge.accounts.link import Link
@@ -26,14 +27,13 @@ from bridge.accounts.plan import Mode, Plan
 from bridge.accounts.saver import Saver
 from bridge.accounts.settling import Settling
 from bridge.accounts.surroundings import Surroundings
-from bridge.engine.host import EngineDied, Session
+from bridge.engine.session import EngineDied, Session
 from bridge.errors import AccountError, BridgeError, LeaseLost
 from bridge.events import TypingShown
 
 # After the engine closed: time for the last deliveries and the last state. With Supabase away they
 # stay on this disk, sealed in the spool and in the session file.
 DRAIN_S = 5.0
-CLOSE_S = 6.0
 
 
 class LiveSession:
@@ -111,11 +111,8 @@ class LiveSession:
                 helpers.start_soon(self._phone.run, name="watch the phone")
                 helpers.start_soon(self._blocklist.run, session, name="follow the blocklist")
                 helpers.start_soon(self._chats.run, session, name="follow the chats")
-                if around.record_history is not None and self._plan.history_days:
-                    linked = self.link.came_up if self._plan.mode is Mode.PAIR else None
-                    helpers.start_soon(
-                        around.record_history, session, linked, name="record histories"
-                    )
+                if self._plan.history_days:
+                    helpers.start_soon(self._record_histories, session, name="record histories")
                 if self.link.linked:
                     helpers.start_soon(saver.keep, name="save the state")
                 connection = Connection(
@@ -139,8 +136,7 @@ class LiveSession:
             cause = first_of(group)
         finally:
             self.link.down()
-            with anyio.move_on_after(CLOSE_S, shield=True):
-                await session.aclose()
+            await session.aclose()  # bounded and shielded by itself
         if cause is not None and (
             isinstance(cause, LeaseLost) or not isinstance(cause, AccountError)
         ):
@@ -186,6 +182,12 @@ class LiveSession:
             session, self._ledger, before_sent=before_sent, on_recorded=self._settling.recorded
         )
         self._pumped.set()
+
+    async def _record_histories(self, session: Session) -> None:
+        around = self._around
+        linked = self.link.came_up if self._plan.mode is Mode.PAIR else None
+        histories = HistoryImport(around.rpc, session, seal=around.seal, recorded=around.files_came)
+        await histories.run(linked)
 
     async def _extend(self, session: Session) -> None:
         while True:

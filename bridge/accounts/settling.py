@@ -9,7 +9,7 @@ from loguru import logger
 
 from bridge.accounts.ledger import SendLedger
 from bridge.accounts.plan import Plan
-from bridge.engine.host import Session
+from bridge.engine.session import Session
 from bridge.ids import AccountId, CommandId, LeaseEpoch, SpoolPosition, WhatsAppMessageId
 from bridge.supabase.answers import Finish, Settled
 from bridge.supabase.patience import until_available
@@ -116,7 +116,7 @@ async def finish_send(
             account,
             epoch,
             command,
-            "unknown" if unknown else "pending",
+            status,
             result={"whatsapp_message_id": name} if unknown and name else None,
             error_code="outcome_unknown" if unknown else None,
             error_message=(

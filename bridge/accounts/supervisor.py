@@ -1,13 +1,12 @@
 """Wanted against running: one task for each account that is held, behind a crash barrier.
 
-This is one of the two places where any exception is caught: whatever happens in one account's task,
-the others do not notice.
+Whatever happens in one account's task, the others do not notice: any exception is caught here, as
+it is around a command (`commands.executor`) and a file (`media.attempts`).
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -50,12 +49,7 @@ class _Kept:
 
 
 class Supervisor:
-    """Runs the accounts that `apply` names.
-
-    Attributes:
-        on_grown: called when an account came to this host.
-        on_lost: called when one went that this host did not give away.
-    """
+    """Runs the accounts that `apply` names."""
 
     def __init__(self, around: Surroundings) -> None:
         self._around = around
@@ -65,8 +59,6 @@ class Supervisor:
         self._tasks: TaskGroup | None = None
         self._stopping = False
         self._changed = anyio.Event()
-        self.on_grown: Callable[[], None] = lambda: None
-        self.on_lost: Callable[[], None] = lambda: None
 
     @property
     def held(self) -> list[AccountId]:
@@ -118,7 +110,7 @@ class Supervisor:
             grew = True
         if grew:
             self._tell()
-            self.on_grown()
+            self._around.ring()
 
     def _refresh(self, kept: _Kept, lease: Lease, until: float) -> None:
         kept.lease = lease
@@ -185,10 +177,13 @@ class Supervisor:
         while True:
             left = self._left
             if leases := dict(self._to_give_back):
-                await until_available(
-                    partial(self._around.rpc.release_leases, sorted(leases)),
-                    what="release leases",
-                )
+                try:
+                    await until_available(
+                        partial(self._around.rpc.release_leases, sorted(leases)),
+                        what="release leases",
+                    )
+                except BridgeError as fault:
+                    logger.error("Leases were not given back; they run out", code=fault.code)
                 for account_id, epoch in leases.items():
                     if self._to_give_back.get(account_id) == epoch:
                         del self._to_give_back[account_id]
@@ -214,7 +209,7 @@ class Supervisor:
             kept.ledger.let_go()
             kept.gone.set()
             if not kept.leaves:
-                self.on_lost()
+                self._around.lost()
             self._tell()
 
     async def _behind_barrier(self, kept: _Kept) -> bool:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Protocol
-
-import anyio
+from typing import Any, Protocol
 
 from bridge.accounts.connect_rate import ConnectRate
 from bridge.accounts.ledger import SendLedger
-from bridge.engine.host import LocalState, PairByCode, PairByQr, Session, UseLocal
+from bridge.engine.files import LocalState, UseLocal
+from bridge.engine.host import PairByCode, PairByQr
+from bridge.engine.session import Session
 from bridge.events import TypingShown
 from bridge.ids import AccountId, LeaseEpoch, SpoolPosition
 from bridge.supabase.rpc import BridgeRpc
@@ -33,17 +33,21 @@ class Hosts(Protocol):
     ) -> Session:
         """Start a session."""
 
+    async def forget(self, account: AccountId) -> None:
+        """Delete a session file."""
+
+
+class Files(Protocol):
+    """What is needed of the disk."""
+
     def local_state(self, account: AccountId) -> LocalState | None:
-        """What an earlier run left on this disk."""
+        """What an earlier run left of the account."""
 
     async def local_is_intact(self, account: AccountId) -> bool:
         """Whether that file can be used."""
 
-    def accounts_with_unrecorded_events(self) -> list[AccountId]:
-        """Whose spools are not empty."""
-
-    async def forget(self, account: AccountId) -> None:
-        """Delete a session file."""
+    async def has_unrecorded_events(self, account: AccountId) -> bool:
+        """Whether the spool is not empty."""
 
 
 class Recorder(Protocol):
@@ -53,6 +57,7 @@ class Recorder(Protocol):
         self,
         session: Session,
         ledger: SendLedger,
+        /,
         *,
         before_sent: Callable[[], Awaitable[None]],
         on_recorded: Callable[[SpoolPosition], None],
@@ -60,29 +65,28 @@ class Recorder(Protocol):
         """Return when the session delivers no more."""
 
 
-class HistoryRecorder(Protocol):
-    """Records the histories of a session, until it ends."""
-
-    async def __call__(self, session: Session, linked: anyio.Event | None) -> None:
-        """Return when there are no more; `linked` is set when a phone is linked anew."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
     """What all accounts share.
 
     Attributes:
-        ring: something may be claimable now.
+        record: the live way of events.
+        seal: makes unreadable what opens a file at WhatsApp.
+        files_came: told when files of the past were recorded.
+        ring: told when something may be claimable.
+        lost: told when an account went that this host did not give away.
+        typing: told that somebody types; must not wait.
         connect_rate: bounds how many connect at a time.
-        record_history: None = histories stay where they are.
-        typing: somebody types; must not wait.
     """
 
     rpc: BridgeRpc
     host: Hosts
+    files: Files
     vault: Vault
     record: Recorder
+    seal: Callable[[AccountId, dict[str, Any]], dict[str, Any]]
+    files_came: Callable[[], None]
     ring: Callable[[], None]
-    record_history: HistoryRecorder | None = None
-    connect_rate: ConnectRate | None = None
-    typing: Callable[[AccountId, LeaseEpoch, TypingShown], None] = lambda *_: None
+    lost: Callable[[], None]
+    typing: Callable[[AccountId, LeaseEpoch, TypingShown], None]
+    connect_rate: ConnectRate

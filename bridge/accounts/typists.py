@@ -11,6 +11,7 @@ from collections import deque
 import anyio
 from loguru import logger
 
+from bridge.bell import Bell
 from bridge.errors import BridgeError
 from bridge.events import Person, TypingShown
 from bridge.ids import AccountId, Jid, LeaseEpoch
@@ -30,7 +31,7 @@ class Typists:
     def __init__(self, rpc: BridgeRpc) -> None:
         self._rpc = rpc
         self._queue: deque[_News] = deque()
-        self._came = anyio.Event()
+        self._came = Bell()
         self._told: dict[tuple[AccountId, Jid, Person], tuple[str, float]] = {}
 
     def tell(self, account: AccountId, epoch: LeaseEpoch, news: TypingShown) -> None:
@@ -41,13 +42,12 @@ class Typists:
             logger.debug("Too many people type at once; some are not told")
             return
         self._queue.append((account, epoch, news))
-        self._came.set()
+        self._came.ring()
 
     async def run(self) -> None:
         """Until cancelled."""
         while True:
             while not self._queue:
-                self._came = anyio.Event()
                 await self._came.wait()
             account, epoch, news = self._queue.popleft()
             try:

@@ -43,8 +43,8 @@ _IN_DOUBT = frozenset(
     {"whatsapp_timeout", "connection_lost", "engine_timeout", "engine_fault", "engine_died"}
 )
 
-Pictures = Callable[[ClaimedCommand, Any, str], AbstractAsyncContextManager[Path]]
-"""A picture of the bucket as a JPEG on this host."""
+Pictures = Callable[[Any, str], AbstractAsyncContextManager[Path]]
+"""A picture of the bucket, by account and path, as a JPEG on this host."""
 
 
 class OutcomeUnknown(CommandError):
@@ -62,7 +62,7 @@ class CallGone(CommandError):
 class Asker:
     """Does what is asked by a command."""
 
-    def __init__(self, pictures: Pictures | None = None) -> None:
+    def __init__(self, pictures: Pictures) -> None:
         self._pictures = pictures
 
     async def do(
@@ -99,7 +99,7 @@ class Asker:
                 parse(payload, MessagePayload)
                 return await _reject_call(account, await context())
             case "set_profile":
-                return await self._set_profile(account, command, parse(payload, SetProfilePayload))
+                return await self._set_profile(account, parse(payload, SetProfilePayload))
             case _:
                 return await self._on_group(account, command)
 
@@ -143,20 +143,18 @@ class Asker:
                     description=payload.description,
                     announce=payload.announce,
                     locked=payload.locked,
-                    picture_path=await self._picture(stack, account, command, payload.picture_path),
+                    picture_path=await self._picture(stack, account, payload.picture_path),
                 )
             )
         return {}
 
-    async def _set_profile(
-        self, account: AccountPort, command: ClaimedCommand, payload: SetProfilePayload
-    ) -> Any:
+    async def _set_profile(self, account: AccountPort, payload: SetProfilePayload) -> Any:
         async with AsyncExitStack() as stack:
             await account.ask(
                 SetProfile(
                     name=payload.name,
                     status=payload.status,
-                    picture_path=await self._picture(stack, account, command, payload.picture_path),
+                    picture_path=await self._picture(stack, account, payload.picture_path),
                 )
             )
         return {}
@@ -165,14 +163,11 @@ class Asker:
         self,
         stack: AsyncExitStack,
         account: AccountPort,
-        command: ClaimedCommand,
         path: str | None,
     ) -> str | None:
         if path is None:
             return None
-        if self._pictures is None:
-            raise NotAvailable("Pictures cannot be set by this bridge.")
-        return str(await stack.enter_async_context(self._pictures(command, account, path)))
+        return str(await stack.enter_async_context(self._pictures(account, path)))
 
 
 async def _check_numbers(

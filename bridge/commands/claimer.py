@@ -13,6 +13,7 @@ from typing import Protocol
 import anyio
 from loguru import logger
 
+from bridge.bell import Bell
 from bridge.errors import SupabaseUnavailable
 from bridge.ids import CommandId
 from bridge.supabase.answers import ClaimedCommand
@@ -38,6 +39,7 @@ class Claimer:
 
     Args:
         execute: does one command to its end; raises nothing.
+        bell: there may be something to claim.
         slots: how many commands are worked on at once.
         found: told how long ago each claimed command was inserted: something should have rung then.
     """
@@ -47,6 +49,7 @@ class Claimer:
         rpc: Claims,
         execute: Callable[[ClaimedCommand], Awaitable[None]],
         *,
+        bell: Bell,
         slots: int,
         poll_interval_s: float,
         found: Callable[[float], None] = lambda _age_s: None,
@@ -56,26 +59,22 @@ class Claimer:
         self._free = slots
         self._poll_interval_s = poll_interval_s
         self._found = found
-        self._woken = anyio.Event()
+        self._bell = bell
         self._stopped = False
         self._known: set[CommandId] = set()
         self._unsure = False
 
-    def ring(self) -> None:
-        """There may be something to claim."""
-        self._woken.set()
-
     def stop(self) -> None:
         """Claim no more; `run` returns when the commands that are being done are done."""
         self._stopped = True
-        self._woken.set()
+        self._bell.ring()
 
     async def run(self) -> None:
         """Until `stop`. Supabase being away is waited out."""
         backoff = Backoff(self._poll_interval_s, MOST_RETRY_S, least_s=0.2)
         async with anyio.create_task_group() as commands:
             while not self._stopped:
-                self._woken = anyio.Event()
+                self._bell.hush()
                 pause_s = self._poll_interval_s * random.uniform(0.75, 1.25)  # noqa: S311
                 limit = min(self._free, CLAIM_LIMIT)
                 try:
@@ -95,8 +94,7 @@ class Claimer:
                     commands.start_soon(self._one, command, name=f"command {command.id}")
                 if limit and len(claimed) >= limit:
                     continue  # there may be more
-                with anyio.move_on_after(pause_s):
-                    await self._woken.wait()
+                await self._bell.wait(pause_s)
 
     async def _claim(self, limit: int) -> list[ClaimedCommand]:
         if self._unsure:
@@ -120,4 +118,4 @@ class Claimer:
             self._free += 1
             self._known.discard(command.id)
             # the next command of the same conversation was waiting for this one
-            self._woken.set()
+            self._bell.ring()

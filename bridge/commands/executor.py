@@ -1,6 +1,6 @@
 """One command: parse, do, finish.
 
-This is one of the two places where any exception is caught: whatever happens, only this row fails.
+Any exception is caught here: whatever happens, only this row fails.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Executor:
     """Executes commands of all accounts.
 
     Args:
-        files: prepares what `send` sends; without it files are refused.
+        files: prepares what `send` sends.
         previews: looks at the pages that texts name.
         pictures: fetches what `group_update` and `set_profile` set.
         avatars: fetches what people and groups look like, for `refresh_profile`.
@@ -57,11 +57,11 @@ class Executor:
         self,
         rpc: ExecutorRpc,
         accounts: Accounts,
-        files: Files | None = None,
         *,
-        previews: Previews | None = None,
-        pictures: Pictures | None = None,
-        avatars: RefreshPicture | None = None,
+        files: Files,
+        previews: Previews,
+        pictures: Pictures,
+        avatars: RefreshPicture,
     ) -> None:
         self._rpc = rpc
         self._accounts = accounts

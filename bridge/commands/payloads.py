@@ -15,8 +15,6 @@ from bridge.ids import Jid
 
 T = TypeVar("T")
 
-LIFECYCLE_TYPES = ("connect", "disconnect", "logout")
-
 
 class NotAvailable(CommandError):
     """A type or an option that this version of the bridge does not know."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from bridge.commands.payloads import NotAvailable, PersonPayload, parse
+from bridge.commands.payloads import PersonPayload, parse
 from bridge.commands.ports import AccountPort, ExecutorRpc
 from bridge.errors import CommandError
 from bridge.events import Person
@@ -28,7 +28,7 @@ class NotInGroup(CommandError):
 
 
 async def refresh_profile(
-    rpc: ExecutorRpc, picture: RefreshPicture | None, account: AccountPort, command: ClaimedCommand
+    rpc: ExecutorRpc, picture: RefreshPicture, account: AccountPort, command: ClaimedCommand
 ) -> dict[str, Any]:
     """Ask WhatsApp, record the answers, give them back.
 
@@ -36,8 +36,8 @@ async def refresh_profile(
         CommandError: it does not answer, or not to this account.
     """
     parse(command.payload, PersonPayload)
-    if picture is None or command.chat_jid is None:
-        raise NotAvailable("Profiles cannot be fetched by this bridge.")
+    if command.chat_jid is None:
+        raise CommandError("The database did not say of whom.", code="recipient_unknown")
     ask = _group if is_group(command.chat_jid) else _person
     row, told = await ask(account, command.chat_jid)
     await until_available(

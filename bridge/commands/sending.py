@@ -106,9 +106,7 @@ class _AtWhatsApp:
 class Composer:
     """Makes orders out of commands."""
 
-    def __init__(
-        self, rpc: ExecutorRpc, files: Files | None = None, previews: Previews | None = None
-    ) -> None:
+    def __init__(self, rpc: ExecutorRpc, files: Files, previews: Previews) -> None:
         self._rpc = rpc
         self._files = files
         self._previews = previews
@@ -148,7 +146,7 @@ class Composer:
         if target.file is None:
             raise MessageNotSent("The file of the message is not in the bucket (any more).")
         # apps take a caption only with the whole message, so the file is uploaded once more
-        media = await self._ready_files.prepare(
+        media = await self._files.prepare(
             command,
             account,
             kind=target.tipo,
@@ -211,7 +209,7 @@ class Composer:
     async def _file(
         self, account: AccountPort, command: ClaimedCommand, payload: SendFilePayload
     ) -> Media:
-        return await self._ready_files.prepare(
+        return await self._files.prepare(
             command,
             account,
             kind=payload.type,
@@ -222,16 +220,8 @@ class Composer:
             voice_note=payload.ptt,
         )
 
-    @property
-    def _ready_files(self) -> Files:
-        if self._files is None:
-            raise NotAvailable("Files cannot be sent by this bridge.")
-        return self._files
-
     async def _preview(self, payload: SendTextPayload) -> LinkPreview | None:
-        if not payload.link_preview or self._previews is None:
-            return None
-        return await self._previews.of(payload.text)
+        return await self._previews.of(payload.text) if payload.link_preview else None
 
     async def _quote(self, command: ClaimedCommand, payload: SendPayload) -> Quote | None:
         if payload.quoted_message_id is None:

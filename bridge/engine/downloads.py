@@ -180,8 +180,25 @@ def keys_of_kind(kind: MediaKind, media_key: bytes) -> tuple[Keys, str]:
     return Keys(iv=made[:16], key=made[16:48], mac_key=made[48:80]), name
 
 
+def pieces_of(response: httpx.Response, *, most_bytes: int, within_s: float) -> Iterator[bytes]:
+    """The file that a host answers with; its size and time are counted.
+
+    :raises MediaHostUnavailable: if it answers with something else, or takes too long.
+    :raises MediaOverLimit: if there are more bytes.
+    """
+    if response.status_code != 200 or "content-encoding" in response.headers:
+        raise MediaHostUnavailable
+    deadline, received = time.monotonic() + within_s, 0
+    for piece in response.iter_bytes(CHUNK_BYTES):
+        received += len(piece)
+        if received > most_bytes:
+            raise MediaOverLimit
+        if time.monotonic() > deadline:
+            raise MediaHostUnavailable
+        yield piece
+
+
 def _transfer(http: httpx.Client, source: Source, target: Path, max_bytes: int) -> dict[str, Any]:
-    deadline = time.monotonic() + TOTAL_TIMEOUT_S
     headers = {
         "Origin": "https://web.whatsapp.com",
         "Referer": "https://web.whatsapp.com/",
@@ -193,16 +210,9 @@ def _transfer(http: httpx.Client, source: Source, target: Path, max_bytes: int) 
     ):
         if response.status_code in _GONE:
             raise MediaExpired
-        if response.status_code != 200 or "content-encoding" in response.headers:
-            raise MediaHostUnavailable
         opening = Opening(source, source.keys) if source.keys else Checking(source)
-        received = 0
-        for piece in response.iter_bytes(CHUNK_BYTES):
-            received += len(piece)
-            if received > max_bytes + OVERHEAD_BYTES:
-                raise MediaOverLimit
-            if time.monotonic() > deadline:
-                raise MediaHostUnavailable
+        most_bytes = max_bytes + OVERHEAD_BYTES
+        for piece in pieces_of(response, most_bytes=most_bytes, within_s=TOTAL_TIMEOUT_S):
             file.write(opening.feed(piece))
         file.write(opening.finish())
     return {"size_bytes": opening.size_bytes, "sha256": opening.sha256}

@@ -7,19 +7,13 @@ only its server can have written; it is checked all the same, because the file c
 from __future__ import annotations
 
 import hashlib
-import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 
-from bridge.engine.downloads import (
-    CHUNK_BYTES,
-    MediaHostUnavailable,
-    MediaOverLimit,
-    whole_or_nothing,
-)
+from bridge.engine.downloads import pieces_of, whole_or_nothing
 from bridge.errors import CommandError
 from bridge.orders import FetchPicture
 
@@ -68,21 +62,14 @@ def download(
 
 
 def _transfer(http: httpx.Client, url: str, target: Path, max_bytes: int) -> dict[str, Any]:
-    deadline = time.monotonic() + TOTAL_TIMEOUT_S
     hashed, size_bytes = hashlib.sha256(), 0
     headers = {"Accept-Encoding": "identity"}
     with (
         http.stream("GET", url, headers=headers, follow_redirects=False) as response,
         target.open("wb") as file,
     ):
-        if response.status_code != 200 or "content-encoding" in response.headers:
-            raise MediaHostUnavailable
-        for piece in response.iter_bytes(CHUNK_BYTES):
+        for piece in pieces_of(response, most_bytes=max_bytes, within_s=TOTAL_TIMEOUT_S):
             size_bytes += len(piece)
-            if size_bytes > max_bytes:
-                raise MediaOverLimit
-            if time.monotonic() > deadline:
-                raise MediaHostUnavailable
             hashed.update(piece)
             file.write(piece)
     return {"sha256": hashed.hexdigest(), "size_bytes": size_bytes}

@@ -7,7 +7,6 @@ import os
 import re
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -323,8 +322,3 @@ def _stands_still(pid: int) -> bool:
     except OSError:
         return False
     return state in ("T", "t")
-
-
-def default_command() -> list[str]:
-    """The engine of this installation."""
-    return [sys.executable, "-m", "bridge.engine.child"]

@@ -14,6 +14,7 @@ import os
 import struct
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -192,11 +193,12 @@ def has_unconfirmed_events(directory: Path) -> bool:
     Looks at sizes only, so it may say yes for a torn tail; never no for an event.
     """
     confirmed = confirmed_position(directory)
-    return any(
-        position > confirmed
-        for path in segment_paths(directory)
-        for _, position in heads(path, 0, int(path.stem) - 1, torn=True)
-    )
+    for path in segment_paths(directory):
+        with suppress(FileNotFoundError):  # it was confirmed meanwhile, by who has it open now
+            ends = heads(path, 0, int(path.stem) - 1, torn=True)
+            if any(position > confirmed for _, position in ends):
+                return True
+    return False
 
 
 def confirmed_position(directory: Path) -> int:

@@ -271,7 +271,7 @@ class Session:
         """Disconnect, flush the spool, release it. Bounded, idempotent, never raises.
 
         What was not confirmed comes again with the next `open`. The session file stays (so
-        `EngineHost.local_state` finds it) until `forget`.
+        `AccountFiles.local_state` finds it) until `forget`.
         """
         if not self._closing:
             self._closing = True

@@ -21,7 +21,7 @@ CHECKPOINT_PURPOSE = "checkpoint"
 
 
 class StrictMode:
-    """One a host. Its files lie in the directories of accounts (`engine.host`)."""
+    """One a host. Its files lie in the directories of accounts (`engine.files`)."""
 
     def __init__(self, accounts: Path, proxy: str) -> None:
         """Prepare.

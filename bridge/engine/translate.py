@@ -42,9 +42,9 @@ LUGGAGE = {
 _REVOKE, _DISAPPEARING, _EDIT = 0, 3, 14
 _FOR_PEOPLE = {_REVOKE, _DISAPPEARING, _EDIT}
 
+_COMPOSES, _AUDIO = 1, 2  # Neonize_pb2.ChatPresence
 # Neonize_pb2.Receipt.ReceiptType. INACTIVE means "a device has it, nobody looks": WhatsApp's own
 # apps show nothing for it. SENDER, RETRY, PEER_MSG and the like are between devices.
-_COMPOSES, _AUDIO = 1, 2  # Neonize_pb2.ChatPresence
 _RECEIPTS = {1: "delivered", 4: "read", 5: "read_self", 6: "played"}
 
 

@@ -19,6 +19,7 @@ from loguru import logger
 from bridge.errors import BridgeError, CommandError, LeaseLost, SupabaseUnavailable
 from bridge.ids import AccountId, LeaseEpoch
 from bridge.orders import Request
+from bridge.supabase.patience import until_available
 
 T = TypeVar("T")
 FIND_ACCOUNT_S = 5.0
@@ -93,6 +94,15 @@ class Retries:
         # never the same for all
         bound = min(self.most_s, self.first_s * self.growth ** max(0, attempts - 1))
         return Again(random.uniform(bound / 2, bound), counts=True)  # noqa: S311 - no secret
+
+
+async def given_out(claim: Callable[[], Awaitable[list[T]]], *, what: str) -> list[T]:
+    """What the database gives out; nothing if it refuses, which is told and ends nothing."""
+    try:
+        return await until_available(claim, what=what)
+    except BridgeError as fault:
+        logger.error("The database gives out no files", code=fault.code, reason=fault.sentence)
+        return []
 
 
 async def attempted(

@@ -9,7 +9,6 @@ times. The same bytes have the same path, so that a picture that comes back is s
 from __future__ import annotations
 
 import random
-import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -21,11 +20,19 @@ from loguru import logger
 
 from bridge.errors import BridgeError, CommandError, LeaseLost
 from bridge.ids import AccountId, CommandId, LeaseEpoch
-from bridge.media.attempts import Accounts, Asked, InHand, Retries, account_here, attempted
-from bridge.media.incoming import Bucket
+from bridge.media.attempts import (
+    Accounts,
+    Asked,
+    InHand,
+    Retries,
+    account_here,
+    attempted,
+    given_out,
+)
 from bridge.media.limits import MIB, MediaKind
 from bridge.media.mime import extension_of
 from bridge.media.probe import probe
+from bridge.media.storing import Bucket, scratch
 from bridge.media.workshop import Workshop
 from bridge.orders import FetchPicture
 from bridge.supabase.answers import ClaimedPicture, PictureEnd
@@ -108,7 +115,7 @@ class Avatars:
     async def run(self) -> None:
         """Fetch one picture an account, pause, and again, until cancelled."""
         while True:
-            claimed = await until_available(
+            claimed = await given_out(
                 lambda: self._rpc.claim_pictures(self._in_hand.known()), what="claim pictures"
             )
             async with anyio.create_task_group() as pictures:
@@ -147,15 +154,12 @@ class Avatars:
     async def _fetch(self, claimed: ClaimedPicture) -> str:
         account = await account_here(self._accounts, claimed.account_id, claimed.lease_epoch)
         finish = partial(self._rpc.finish_picture, claimed)
-        file = self._folder / f"picture-{uuid.uuid4().hex}"
-        try:
+        with scratch(self._folder) as file:
             answer = await self._ask(account, claimed, file)
             if answer.state != "fetched":
                 await self._finish(partial(finish, answer.state))
                 return answer.state
             path = await self._stored(claimed, answer.sha256, file)
-        finally:
-            file.unlink(missing_ok=True)
         await self._finish(partial(finish, "stored", path=path, picture_id=answer.id))
         return "stored"
 

@@ -46,6 +46,7 @@ from bridge.media.sink import Sink
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 WORTH_A_RETRY = frozenset({408, 425, 429, 500, 502, 503, 504})
 WRITE_BYTES = 1024 * 1024
+AT_ONCE = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,11 +72,11 @@ class Fetched:
 class Fetcher:
     """Fetches files, a few at a time; the others wait in line."""
 
-    def __init__(self, folder: Path, *, rules: FetchRules | None = None, at_once: int = 4) -> None:
+    def __init__(self, folder: Path, *, rules: FetchRules | None = None) -> None:
         self._folder = folder
         self._rules = rules or FetchRules()
         self._tls = self._rules.tls or ssl.create_default_context(cafile=certifi.where())
-        self._places = anyio.Semaphore(at_once)
+        self._places = anyio.Semaphore(AT_ONCE)
 
     @asynccontextmanager
     async def fetch(self, url: str, *, limit_bytes: int) -> AsyncIterator[Fetched]:
@@ -87,24 +88,28 @@ class Fetcher:
         :raises MediaTooSlow: if a time limit ends.
         :raises NoSpace: if the disk is full.
         """
-        async with self._places:
-            sink = await to_thread.run_sync(Sink, self._folder)
-            try:
-                try:
-                    with anyio.fail_after(self._rules.total_timeout_s):
-                        answer = await self._download(url, sink, limit_bytes)
-                        await to_thread.run_sync(sink.finish)
-                except TimeoutError:
-                    raise MediaTooSlow from None
-                yield Fetched(
-                    path=sink.path,
-                    size_bytes=sink.size_bytes,
-                    sha256=sink.sha256,
-                    declared=answer.declared,
-                    suggested_name=answer.suggested_name,
-                )
-            finally:
-                sink.discard()
+        sink = await to_thread.run_sync(Sink, self._folder)
+        try:
+            async with self._places:
+                answer = await self._downloaded(url, sink, limit_bytes)
+            yield Fetched(
+                path=sink.path,
+                size_bytes=sink.size_bytes,
+                sha256=sink.sha256,
+                declared=answer.declared,
+                suggested_name=answer.suggested_name,
+            )
+        finally:
+            sink.discard()
+
+    async def _downloaded(self, url: str, sink: Sink, limit_bytes: int) -> _Answer:
+        try:
+            with anyio.fail_after(self._rules.total_timeout_s):
+                answer = await self._download(url, sink, limit_bytes)
+                await to_thread.run_sync(sink.finish)
+        except TimeoutError:
+            raise MediaTooSlow from None
+        return answer
 
     async def _download(self, url: str, sink: Sink, limit_bytes: int) -> _Answer:
         target = judged_url(url, self._rules)

@@ -9,7 +9,6 @@ and no message ever waits for its file.
 from __future__ import annotations
 
 import base64
-import uuid
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -19,13 +18,22 @@ import anyio
 import msgspec
 from loguru import logger
 
+from bridge.bell import Bell
 from bridge.errors import BridgeError
 from bridge.ids import AccountId, LeaseEpoch
-from bridge.media.attempts import Accounts, InHand, Retries, account_here, attempted
+from bridge.media.attempts import (
+    Accounts,
+    InHand,
+    Retries,
+    account_here,
+    attempted,
+    given_out,
+)
 from bridge.media.limits import MediaKind, MediaLimits, MediaTooLarge
 from bridge.media.mime import bare_type
 from bridge.media.names import StoragePath, display_name
 from bridge.media.probe import Probe, probe
+from bridge.media.storing import Bucket, KnowsFiles, scratch, stored_once
 from bridge.media.workshop import Workshop
 from bridge.orders import DownloadMedia
 from bridge.supabase.answers import ClaimedAttachment, FileEnd
@@ -57,16 +65,11 @@ def sealer(vault: Vault) -> Callable[[AccountId, dict[str, Any]], dict[str, Any]
     return seal
 
 
-class IncomingRpc(Protocol):
+class IncomingRpc(KnowsFiles, Protocol):
     """What is needed of the database."""
 
     async def claim_attachments(self, limit: int, known: Sequence[str]) -> list[ClaimedAttachment]:
         """Take files that are due, except those that are being fetched."""
-
-    async def find_stored_file(
-        self, account: AccountId, epoch: LeaseEpoch, sha256: str
-    ) -> str | None:
-        """Where these bytes are already."""
 
     async def finish_attachment(
         self,
@@ -83,15 +86,8 @@ class IncomingRpc(Protocol):
         """End it, or put it back."""
 
 
-class Bucket(Protocol):
-    """Where files are stored."""
-
-    async def upload(self, path: str, file: Path, *, mime_type: str) -> None:
-        """Store a file."""
-
-
 class Downloads:
-    """Fetches the files of all accounts of this host."""
+    """Fetches the files of all accounts of this host; `bell` rings when there may be some."""
 
     def __init__(
         self,
@@ -101,6 +97,7 @@ class Downloads:
         accounts: Accounts,
         workshop: Workshop,
         folder: Path,
+        bell: Bell,
         *,
         slots: int = SLOTS,
         poll_interval_s: float = POLL_INTERVAL_S,
@@ -114,29 +111,24 @@ class Downloads:
         self._slots = slots
         self._poll_interval_s = poll_interval_s
         self._in_hand = InHand()
-        self._woken = anyio.Event()
+        self._bell = bell
         self._storage_rest = Backoff(STORAGE_FIRST_S, STORAGE_MOST_S, least_s=0.5)
         self._storage_back_at = 0.0
-
-    def ring(self) -> None:
-        """There may be something to fetch."""
-        self._woken.set()
 
     async def run(self) -> None:
         """Claim and fetch, until cancelled."""
         async with anyio.create_task_group() as files:
             while True:
-                self._woken = anyio.Event()
+                self._bell.hush()
                 if free := self._free():
-                    claimed = await until_available(
+                    claimed = await given_out(
                         partial(self._rpc.claim_attachments, free, self._in_hand.known()),
                         what="claim attachments",
                     )
                     for attachment in claimed:
                         self._in_hand.add(attachment.id)
                         files.start_soon(self._take, attachment, name="fetch a file")
-                with anyio.move_on_after(self._pause_s()):
-                    await self._woken.wait()
+                await self._bell.wait(self._pause_s())
 
     def _free(self) -> int:
         """How many may be claimed; none while Storage is away."""
@@ -154,7 +146,7 @@ class Downloads:
                 with self._in_hand.on_its_own(attachment.id):
                     await self._attempt(attachment)
             finally:
-                self.ring()
+                self._bell.ring()
 
     async def _attempt(self, attachment: ClaimedAttachment) -> None:
         facts = await attempted(
@@ -178,8 +170,7 @@ class Downloads:
             generation=0,
         )
         account = await account_here(self._accounts, attachment.account_id, attachment.lease_epoch)
-        file = self._folder / f"incoming-{uuid.uuid4().hex}"
-        try:
+        with scratch(self._folder) as file:
             answer = msgspec.convert(
                 await account.ask(
                     DownloadMedia(
@@ -195,23 +186,12 @@ class Downloads:
                 file_name=attachment.file_name,
             )
             path = await self._stored(attachment, file, answer.sha256, seen)
-        finally:
-            file.unlink(missing_ok=True)
         return _facts(attachment, answer, seen, path)
 
     async def _stored(
         self, attachment: ClaimedAttachment, file: Path, sha256: str, seen: Probe
     ) -> str:
-        """Path of these bytes in the bucket; they are uploaded if the account has them not yet."""
-        known = await until_available(
-            lambda: self._rpc.find_stored_file(
-                attachment.account_id, attachment.lease_epoch, sha256
-            ),
-            what="find a stored file",
-        )
-        if known is not None:
-            return known
-        path = StoragePath.of(
+        place = StoragePath.of(
             workspace_id=attachment.workspace_id,
             account_id=attachment.account_id,
             conversation_id=attachment.conversation_id,
@@ -219,8 +199,15 @@ class Downloads:
             name=attachment.file_name or attachment.kind,
             mime_type=seen.mime_type,
         )
-        await self._bucket.upload(str(path), file, mime_type=seen.mime_type)
-        return str(path)
+        return await stored_once(
+            self._rpc,
+            self._bucket,
+            file,
+            place,
+            epoch=attachment.lease_epoch,
+            sha256=sha256,
+            mime_type=seen.mime_type,
+        )
 
     async def _put_back(self, attachment: ClaimedAttachment, fault: BridgeError) -> None:
         if isinstance(fault, StorageUnavailable):

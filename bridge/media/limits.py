@@ -72,15 +72,6 @@ class MediaLimits:
             case MediaKind.STICKER:
                 return self.sticker_bytes
 
-    def check(self, kind: MediaKind, size_bytes: int) -> None:
-        """Pass, or say what the limit is.
-
-        :raises MediaTooLarge: if the size is over the limit of the kind.
-        """
-        limit_bytes = self.for_kind(kind)
-        if size_bytes > limit_bytes:
-            raise MediaTooLarge(limit_bytes)
-
     def overridden(self, settings: Mapping[str, object]) -> Self:
         """These limits with those that the settings name, by field name; null keeps the default.
 

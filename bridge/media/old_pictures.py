@@ -12,7 +12,8 @@ from typing import Protocol
 import anyio
 from loguru import logger
 
-from bridge.errors import CommandError
+from bridge.errors import BridgeError
+from bridge.media.attempts import given_out
 from bridge.supabase.answers import OldPicture
 from bridge.supabase.patience import until_available
 
@@ -48,17 +49,16 @@ class OldPictures:
         """Until cancelled."""
         while True:
             await anyio.sleep(random.uniform(0.7, 1.3) * self._pause_s)  # noqa: S311 - no secret
-            old = await until_available(self._rpc.claim_old_pictures, what="claim old pictures")
+            old = await given_out(self._rpc.claim_old_pictures, what="claim old pictures")
             if old:
                 await self._delete(old)
 
     async def _delete(self, old: Sequence[OldPicture]) -> None:
         try:
             await self._bucket.remove([each.path for each in old])
-        except CommandError as fault:
+            ids = [each.id for each in old]
+            await until_available(
+                lambda: self._rpc.forget_old_pictures(ids), what="forget old pictures"
+            )
+        except BridgeError as fault:
             logger.info("Old pictures are deleted later", code=fault.code)
-            return
-        ids = [each.id for each in old]
-        await until_available(
-            lambda: self._rpc.forget_old_pictures(ids), what="forget old pictures"
-        )

@@ -8,7 +8,6 @@ repeated: nothing of it is seen by the other person.
 from __future__ import annotations
 
 import hashlib
-import uuid
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from bridge.media.names import StoragePath, display_name, path_of_workspace
 from bridge.media.probe import Probe, probe
 from bridge.media.sink import Sink
 from bridge.media.stickers import STICKER_EDGE, write_sticker
+from bridge.media.storing import Bucket, KnowsFiles, scratch, stored_once
 from bridge.media.voice import VoiceNote, write_voice_note
 from bridge.media.workshop import Workshop
 from bridge.orders import Media, Request, Uploaded, UploadMedia
@@ -59,13 +59,8 @@ class Sender(Protocol):
         """Have something done at WhatsApp."""
 
 
-class OutgoingRpc(Protocol):
+class OutgoingRpc(KnowsFiles, Protocol):
     """What is needed of the database."""
-
-    async def find_stored_file(
-        self, account: AccountId, epoch: LeaseEpoch, sha256: str
-    ) -> str | None:
-        """Where these bytes are already."""
 
     async def attach_to_send(
         self, account: AccountId, epoch: LeaseEpoch, command: CommandId, facts: dict[str, Any]
@@ -73,11 +68,8 @@ class OutgoingRpc(Protocol):
         """The message of a send has this file."""
 
 
-class Bucket(Protocol):
-    """Where files are stored."""
-
-    async def upload(self, path: str, file: Path, *, mime_type: str) -> None:
-        """Store a file."""
+class ReadableBucket(Bucket, Protocol):
+    """Where files are stored, and come from."""
 
     async def download(self, path: str, target: Landing) -> None:
         """Read an object, piece by piece."""
@@ -143,7 +135,7 @@ class Outbox:
     def __init__(
         self,
         rpc: OutgoingRpc,
-        bucket: Bucket,
+        bucket: ReadableBucket,
         fetcher: Fetcher,
         workshop: Workshop,
         folder: Path,
@@ -196,9 +188,7 @@ class Outbox:
         return await self._prepared(command, account, wanted)
 
     @asynccontextmanager
-    async def picture(
-        self, _command: ClaimedCommand, account: Sender, storage_path: str
-    ) -> AsyncIterator[Path]:
+    async def picture(self, account: Sender, storage_path: str) -> AsyncIterator[Path]:
         """A picture of the bucket on this host, for a profile or a group.
 
         :raises CommandError: if it is not there, too large, or no JPEG.
@@ -296,8 +286,7 @@ class Outbox:
         self, local: _Local, limit_bytes: int
     ) -> AsyncIterator[tuple[_Local, VoiceNote]]:
         """The recording as a voice note, which is what is sent and stored."""
-        target = self._folder / f"voice-{uuid.uuid4().hex}.ogg"
-        try:
+        with scratch(self._folder, ".ogg") as target:
             voice = await write_voice_note(
                 self._workshop, local.path, target, max_source_bytes=limit_bytes
             )
@@ -312,8 +301,6 @@ class Outbox:
                 ),
                 voice,
             )
-        finally:
-            target.unlink(missing_ok=True)
 
     @asynccontextmanager
     async def _stuck(self, local: _Local, seen: Probe) -> AsyncIterator[tuple[_Local, Probe]]:
@@ -322,8 +309,7 @@ class Outbox:
             raise MediaUnsuitable(
                 f"A sticker is made of a picture, moving or not; this is {seen.mime_type}."
             )
-        target = self._folder / f"sticker-{uuid.uuid4().hex}.webp"
-        try:
+        with scratch(self._folder, ".webp") as target:
             sticker = await write_sticker(self._workshop, local.path, target)
             made = _Local(
                 path=target,
@@ -334,24 +320,14 @@ class Outbox:
                 stored_at=None,
             )
             yield made, await probe(self._workshop, target, declared=STICKER_TYPE)
-        finally:
-            target.unlink(missing_ok=True)
 
     async def _store(
         self, command: ClaimedCommand, account: Sender, local: _Local, mime_type: str
     ) -> str:
         """Path of a copy in the bucket."""
-        known = await until_available(
-            lambda: self._rpc.find_stored_file(
-                command.account_id, command.lease_epoch, local.sha256
-            ),
-            what="find a stored file",
-        )
-        if known is not None:
-            return known
         if command.conversation_id is None or command.message_id is None:
             raise CommandError("The database did not say where to.", code="recipient_unknown")
-        path = StoragePath.of(
+        place = StoragePath.of(
             workspace_id=account.workspace_id,
             account_id=command.account_id,
             conversation_id=command.conversation_id,
@@ -359,10 +335,15 @@ class Outbox:
             name=local.name,
             mime_type=mime_type,
         )
-        await self._bucket.upload(
-            str(path), local.path, mime_type=bare_type(mime_type) or mime_type
+        return await stored_once(
+            self._rpc,
+            self._bucket,
+            local.path,
+            place,
+            epoch=command.lease_epoch,
+            sha256=local.sha256,
+            mime_type=bare_type(mime_type) or mime_type,
         )
-        return str(path)
 
 
 def limits_of(settings: Mapping[str, Any]) -> MediaLimits:

@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--control-port", type=int, default=54330, help="of the simulator (54330)")
     parser.add_argument("--database-port", type=int, default=54322, help="of PostgreSQL (54322)")
     parser.set_defaults(run=_run)
-    actions = parser.add_subparsers(metavar="command")
+    actions = parser.add_subparsers(metavar="[env]")
     env = actions.add_parser("env", help="print the variables that clients need")
     # no default of its own, or it would hide a --directory before `env`
     _add_directory(env, default=argparse.SUPPRESS)

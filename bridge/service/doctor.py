@@ -115,10 +115,13 @@ def _journals(settings: Settings) -> Finding:
     except OSError as error:
         what = error.strerror or type(error).__name__
         return Finding(False, "journals can be read", f"WABRIDGE_STATE_DIR: {what}.")
-    told = (
-        f"{waiting.events} events wait on this disk ({waiting.size_bytes / 1e6:.1f} MB, the oldest "
-        f"for {waiting.oldest_s:.0f} s), {free / 1e6:.0f} MB are free"
-    )
+    told = "no events wait on this disk"
+    if waiting.events:
+        told = (
+            f"{waiting.events} events wait on this disk ({waiting.size_bytes / 1e6:.1f} MB, the "
+            f"oldest for {waiting.oldest_s:.0f} s)"
+        )
+    told += f", {free / 1e6:.0f} MB are free"
     if free < MIN_FREE_BYTES:
         return Finding(
             False,

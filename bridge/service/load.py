@@ -92,7 +92,12 @@ class HostLoad:
         Raises:
             SupabaseUnavailable: there is trouble, and it cannot be told yet.
         """
-        waiting, free = await anyio.to_thread.run_sync(self._look)
+        try:
+            waiting, free = await anyio.to_thread.run_sync(self._look)
+        except OSError as error:
+            # the host lives, and what needs the disk says so by itself
+            logger.error("The journals on the disk cannot be read", error=type(error).__name__)
+            return dict(self._accounts())
         load = self._accounts() | {
             "spooled_events": waiting.events,
             "spooled_bytes": waiting.size_bytes,

@@ -1,4 +1,4 @@
-"""Builds every part, nests their lifetimes, owns the signals and the stop order.
+"""Nests the lifetimes of all parts, owns the signals and the stop order.
 
 Stop order, which is the nesting read inside out: no more claims → running commands finish → each
 account's last events and state are recorded → leases are given back → engines end → the pool of
@@ -11,51 +11,27 @@ import os
 import platform
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import anyio
-import anyio.lowlevel
 from loguru import logger
 
 from bridge import __version__
-from bridge.accounts.connect_rate import ConnectRate
-from bridge.accounts.history import HistoryImport
-from bridge.accounts.leases import LeaseKeeper
-from bridge.accounts.ledger import SendLedger
-from bridge.accounts.leftovers import Leftovers
-from bridge.accounts.supervisor import Supervisor
-from bridge.accounts.surroundings import Surroundings
-from bridge.accounts.typists import Typists
 from bridge.commands.claimer import Claimer
-from bridge.commands.executor import Executor
 from bridge.config import Settings
-from bridge.engine.host import EngineHost, EngineSettings, Session
-from bridge.errors import SupabaseUnavailable
-from bridge.heartbeat import keep_beating
-from bridge.ids import AccountId, LeaseEpoch, SpoolPosition
-from bridge.ingest import Ingest, Pumping
-from bridge.media.avatars import Avatars
-from bridge.media.fetch import Fetcher
-from bridge.media.incoming import Downloads, sealer
-from bridge.media.old_pictures import OldPictures
-from bridge.media.outgoing import Outbox
-from bridge.media.previews import Previews
+from bridge.engine.host import EngineHost, EngineSettings
+from bridge.errors import BridgeError
 from bridge.media.workshop import Workshop
-from bridge.service.disk import emptied, locked, make_private, worker_id
-from bridge.service.load import HostLoad
+from bridge.service.disk import locked, make_private, worker_id
+from bridge.service.parts import Parts, Resources, parts_of
 from bridge.service.start import checked
-from bridge.supabase.answers import Recorded
 from bridge.supabase.client import SupabaseHttp
-from bridge.supabase.doorbell import Doorbell
 from bridge.supabase.patience import until_available
 from bridge.supabase.rpc import BridgeRpc
 from bridge.supabase.storage import Storage
 from bridge.vault import Vault
 
-# Sends wait for WhatsApp's answer, each in a slot of its own.
-SLOTS_PER_ACCOUNT = 4
-MIN_SLOTS = 50
 FINISH_COMMANDS_S = 3.0
 STOP_ACCOUNTS_S = 5.0
 RELEASE_S = 1.5
@@ -95,127 +71,26 @@ async def serve(settings: Settings, engine_command: Sequence[str], proxy: str = 
             )
             storage = Storage(settings.supabase_url, settings.service_key)
             async with host, storage, Workshop() as workshop:
-                await _run_parts(settings, rpc, vault, host, info, storage, workshop)
+                have = Resources(
+                    rpc=rpc, vault=vault, host=host, storage=storage, workshop=workshop, info=info
+                )
+                await _run(parts_of(settings, have), rpc)
     logger.info("The bridge stopped")
 
 
-async def _run_parts(
-    settings: Settings,
-    rpc: BridgeRpc,
-    vault: Vault,
-    host: EngineHost,
-    info: dict[str, Any],
-    storage: Storage,
-    workshop: Workshop,
-) -> None:
-    folder = emptied(settings.state_dir / "media")
-
-    def files_came() -> None:
-        downloads.ring()
-
-    ingest = Ingest(rpc, seal=sealer(vault), files_came=files_came)
-
-    async def record(
-        session: Session,
-        ledger: SendLedger,
-        *,
-        before_sent: Callable[[], Awaitable[None]],
-        on_recorded: Callable[[SpoolPosition], None],
-    ) -> None:
-        await ingest.pump(
-            Pumping(feed=session, outcomes=ledger, before_sent=before_sent, on_recorded=on_recorded)
-        )
-
-    class LateRecords:
-        """Facts for an account that another host holds now."""
-
-        async def record_events(
-            self, account: AccountId, epoch: LeaseEpoch, events: Sequence[dict[str, Any]]
-        ) -> Recorded:
-            return await rpc.record_late(account, epoch, events)
-
-    late = Ingest(LateRecords(), seal=sealer(vault), files_came=files_came)
-
-    async def record_late(session: Session) -> None:
-        await late.pump(
-            Pumping(
-                feed=session,
-                outcomes=SendLedger(),
-                before_sent=anyio.lowlevel.checkpoint,
-                on_recorded=lambda _: None,
-            )
-        )
-
-    async def record_history(session: Session, linked: anyio.Event | None) -> None:
-        await HistoryImport(rpc, session, seal=sealer(vault), recorded=files_came).run(linked)
-
-    def ring_for_claims() -> None:
-        claimer.ring()
-
-    typists = Typists(rpc)
-    supervisor = Supervisor(
-        Surroundings(
-            rpc=rpc,
-            host=host,
-            vault=vault,
-            record=record,
-            ring=ring_for_claims,
-            record_history=record_history,
-            connect_rate=ConnectRate(settings.connects_per_s),
-            typing=typists.tell,
-        )
-    )
-    downloads = Downloads(rpc, storage, vault, supervisor, workshop, folder)
-    avatars = Avatars(rpc, storage, supervisor, workshop, folder)
-    fetcher = Fetcher(folder)
-    outbox = Outbox(rpc, storage, fetcher, workshop, folder)
-    keeper = LeaseKeeper(
-        rpc, capacity=settings.capacity, lease_s=settings.lease_s, apply=supervisor.apply
-    )
-
-    def ring() -> None:
-        claimer.ring()
-        keeper.ring()
-
-    doorbell = Doorbell(settings.supabase_url, settings.service_key, ring)
-    claimer = Claimer(
-        rpc,
-        Executor(
-            rpc,
-            supervisor,
-            outbox,
-            previews=Previews(fetcher, workshop),
-            pictures=outbox.picture,
-            avatars=avatars.refresh,
-        ).execute,
-        slots=max(MIN_SLOTS, SLOTS_PER_ACCOUNT * settings.capacity),
-        poll_interval_s=settings.poll_interval_s,
-        found=doorbell.found if settings.realtime else lambda _age_s: None,
-    )
-    supervisor.on_grown = claimer.ring
-    leftovers = Leftovers(rpc, host, vault, held=lambda: supervisor.held, record=record_late)
-    supervisor.on_lost = leftovers.ring
-    stop = anyio.Event()
-    async with anyio.create_task_group() as parts:
-        await parts.start(_watch_signals, stop, name="signals")
+async def _run(parts: Parts, rpc: BridgeRpc) -> None:
+    stop, claims_ended = anyio.Event(), anyio.Event()
+    async with anyio.create_task_group() as tasks:
+        await tasks.start(_watch_signals, stop, name="signals")
         # not before: who reads this may send a signal, and nothing is held until now
         logger.info("The bridge runs", worker=rpc.worker, version=__version__)
-        await parts.start(supervisor.run, name="supervisor")
-        parts.start_soon(keeper.keep, name="leases")
-        load = HostLoad(rpc, settings.state_dir, supervisor.load)
-        parts.start_soon(keep_beating, rpc, info, load, name="heartbeat")
-        if settings.realtime:
-            parts.start_soon(doorbell.keep, name="doorbell")
-        parts.start_soon(downloads.run, name="files of messages")
-        parts.start_soon(leftovers.keep, name="leftovers")
-        parts.start_soon(typists.run, name="who types")
-        parts.start_soon(avatars.run, name="pictures of people")
-        parts.start_soon(OldPictures(rpc, storage).run, name="old pictures")
-        claims_ended = anyio.Event()
-        parts.start_soon(_claim, claimer, claims_ended, name="claims")
+        await tasks.start(parts.supervisor.run, name="supervisor")
+        for name, run in parts.others.items():
+            tasks.start_soon(run, name=name)
+        tasks.start_soon(_claim, parts.claimer, claims_ended, name="claims")
         await stop.wait()
-        await _stop_in_order(claimer, claims_ended, supervisor, keeper, rpc)
-        parts.cancel_scope.cancel()
+        await _stop_in_order(parts, claims_ended, rpc)
+        tasks.cancel_scope.cancel()
 
 
 async def _claim(claimer: Claimer, ended: anyio.Event) -> None:
@@ -223,27 +98,21 @@ async def _claim(claimer: Claimer, ended: anyio.Event) -> None:
     ended.set()
 
 
-async def _stop_in_order(
-    claimer: Claimer,
-    claims_ended: anyio.Event,
-    supervisor: Supervisor,
-    keeper: LeaseKeeper,
-    rpc: BridgeRpc,
-) -> None:
-    keeper.take_no_more()
-    claimer.stop()
+async def _stop_in_order(parts: Parts, claims_ended: anyio.Event, rpc: BridgeRpc) -> None:
+    parts.keeper.take_no_more()
+    parts.claimer.stop()
     with anyio.move_on_after(FINISH_COMMANDS_S):
         await claims_ended.wait()
-    late = await supervisor.stop(STOP_ACCOUNTS_S)
+    late = await parts.supervisor.stop(STOP_ACCOUNTS_S)
     if late:
         # their sessions are closing still: another host may come when the leases have run out
         logger.warning("Some accounts did not end in time", accounts=len(late))
     # most are given back already; a worker without accounts of its own leaves nothing behind
-    if held := {*keeper.held} - {*late}:
+    if held := {*parts.keeper.held} - {*late}:
         with anyio.move_on_after(RELEASE_S):
             try:
                 await rpc.release_leases(sorted(held))
-            except SupabaseUnavailable:
+            except BridgeError:
                 logger.warning("Leases could not be given back; they run out by themselves")
 
 

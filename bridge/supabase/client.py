@@ -6,6 +6,7 @@ for all calls, and answers are decoded from bytes straight into structs.
 
 from __future__ import annotations
 
+import re
 from types import TracebackType
 from typing import Any, Self
 
@@ -34,6 +35,8 @@ _TRANSIENT_CODES = ("55P03", "PGRST000", "PGRST001", "PGRST002", "PGRST003")
 # Of those, what says that the database could not be asked at all.
 _AWAY_CLASSES = ("08", "53", "57P", "58")
 _MISSING_CODES = ("PGRST202", "PGRST205", "42883", "42P01")
+# How PostgreSQL shows a value that it cannot read. Names of tables and constraints stand elsewhere.
+_QUOTED_VALUE = re.compile(r'(?<=: )".*"|(?<=value )".*"', re.DOTALL)
 _KEY_CODES = ("PGRST300", "PGRST301", "PGRST302", "PGRST303", "42501")
 
 
@@ -239,4 +242,5 @@ def _code_and_message(body: bytes) -> tuple[str, str]:
         return "", ""
     if not isinstance(error, dict):
         return "", ""
-    return str(error.get("code") or ""), str(error.get("message") or "")
+    message = _QUOTED_VALUE.sub("…", str(error.get("message") or ""))
+    return str(error.get("code") or ""), message

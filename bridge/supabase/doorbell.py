@@ -49,7 +49,7 @@ class Doorbell:
     """Rings when a command was inserted, and after every (re)connection.
 
     Args:
-        ring: called for each ring; must be quick, is called from the event loop.
+        rings: called for each ring; must be quick, are called from the event loop.
         make_client: makes a client that is not connected yet.
     """
 
@@ -57,13 +57,12 @@ class Doorbell:
         self,
         url: str,
         key: str,
-        ring: Callable[[], None],
-        *,
+        *rings: Callable[[], None],
         make_client: Callable[[str, str], AsyncRealtimeClient] | None = None,
     ) -> None:
         self._url = f"{url}/realtime/v1"
         self._key = key
-        self._ring = ring
+        self._rings = rings
         self._make_client = make_client or _client
         self._rung_at = 0.0
         self._silent_since: float | None = None
@@ -97,10 +96,8 @@ class Doorbell:
             await self._subscribe(client)
             backoff.reset()
             self.live = True
-            self._note_ring()
             logger.info("Realtime rings for new commands")
-            # what was inserted while nobody listened
-            self._ring()
+            self._ring()  # for what was inserted while nobody listened
             await self._watch(client)
         finally:
             with anyio.move_on_after(CLOSE_S, shield=True):
@@ -155,12 +152,13 @@ class Doorbell:
             raise BellBroken(self._why)
 
     def _rung(self, _payload: Any) -> None:
-        self._note_ring()
         self._ring()
 
-    def _note_ring(self) -> None:
+    def _ring(self) -> None:
         self._rung_at = time.monotonic()
         self._silent_since = None
+        for ring in self._rings:
+            ring()
 
     def _state_changed(self, state: RealtimeSubscribeStates, _error: Exception | None) -> None:
         if state is not RealtimeSubscribeStates.SUBSCRIBED:

@@ -20,7 +20,7 @@ from bridge.events import (
     SpooledEvent,
 )
 from bridge.ids import AccountId, CommandId, Jid, LeaseEpoch, SpoolPosition, WhatsAppMessageId
-from bridge.ingest import BATCH_EVENTS, Ingest, Pumping
+from bridge.ingest import BATCH_EVENTS, Ingest
 from bridge.orders import AskGroup, Request
 from bridge.supabase.answers import Attempt, Recorded, Retry
 from bridge.supabase.client import RequestRefused
@@ -132,13 +132,11 @@ async def pump(
     async def nothing() -> None:
         return
 
-    await Ingest(records, seal=lambda _, media: {"sealed": list(media)}).pump(
-        Pumping(
-            feed=feed,
-            outcomes=ledger or SendLedger(),
-            before_sent=before_sent or nothing,
-            on_recorded=recorded.append,
-        )
+    await Ingest(records.record_events, seal=lambda _, media: {"sealed": list(media)}).pump(
+        feed,
+        ledger or SendLedger(),
+        before_sent=before_sent or nothing,
+        on_recorded=recorded.append,
     )
     return recorded
 

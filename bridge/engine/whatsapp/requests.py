@@ -52,9 +52,9 @@ _PRESENCES = {
     "recording": (ChatPresence.CHAT_PRESENCE_COMPOSING, _AUDIO),
     "paused": (ChatPresence.CHAT_PRESENCE_PAUSED, _TEXT),
 }
-# whatsmeow group.go: no such group, or not (any more) in it
 # whatsmeow errors.go
 _NO_PICTURE, _HIDDEN_PICTURE = "does not have a profile picture", "has hidden their profile picture"
+# whatsmeow group.go: no such group, or not (any more) in it
 _NO_SUCH_GROUP = ("not participating in that group", "group does not exist")
 
 

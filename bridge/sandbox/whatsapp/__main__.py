@@ -20,6 +20,7 @@ import msgspec
 from aiohttp import web
 
 from bridge import log
+from bridge.config import LOG_LEVELS
 from bridge.sandbox.whatsapp.codec.binary import BinaryCodec
 from bridge.sandbox.whatsapp.codec.tokens import TokensMissing, read_tokens
 from bridge.sandbox.whatsapp.control.answers import trust_json
@@ -39,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--control-port", type=int, default=_DEFAULT_CONTROL_PORT)
     parser.add_argument("--proxy-port", type=int, default=0, help="0: any free port")
     parser.add_argument("--state", type=Path, help="directory that keeps everything over restarts")
-    parser.add_argument("--log-level", default="warning", choices=[*log.LEVELS, "trace"])
+    parser.add_argument("--log-level", default="warning", choices=[*LOG_LEVELS, "trace"])
     options = parser.parse_args(argv)
     log.set_up(options.log_level, json_lines=False)
     logging.getLogger("asyncio").addFilter(_tells_something)

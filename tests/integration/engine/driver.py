@@ -13,14 +13,8 @@ import anyio
 import anyio.to_thread
 
 from bridge import events as ev
-from bridge.engine.host import (
-    EngineDied,
-    EngineHost,
-    EngineSettings,
-    PairByCode,
-    PairByQr,
-    Session,
-)
+from bridge.engine.host import EngineHost, EngineSettings, PairByCode, PairByQr
+from bridge.engine.session import EngineDied, Session
 from bridge.ids import CommandId, Jid, LeaseEpoch
 from bridge.orders import Text
 

@@ -26,15 +26,10 @@ import anyio
 
 from bridge import events as ev
 from bridge.accounts.ledger import SendLedger
-from bridge.engine.host import (
-    USE_LOCAL,
-    EngineDied,
-    EngineHost,
-    EngineSettings,
-    PairByQr,
-    Session,
-)
+from bridge.engine.files import USE_LOCAL
+from bridge.engine.host import EngineHost, EngineSettings, PairByQr
 from bridge.engine.quarantine import EngineKeepsDying
+from bridge.engine.session import EngineDied, Session
 from bridge.errors import CommandError
 from bridge.ids import AccountId, CommandId, LeaseEpoch
 from bridge.orders import Text

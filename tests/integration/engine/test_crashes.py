@@ -10,8 +10,9 @@ import anyio
 import pytest
 
 from bridge import events as ev
-from bridge.engine.host import USE_LOCAL, EngineDied
+from bridge.engine.files import USE_LOCAL
 from bridge.engine.replica import restore
+from bridge.engine.session import EngineDied
 from bridge.orders import Text
 from tests.fixtures.simulator import fresh_number
 from tests.integration.engine.driver import call, linked, opened
@@ -51,7 +52,7 @@ async def test_a_killed_engine_goes_on_from_the_local_file(
                 await drive.session.send("c", "1@lid", Text(text="x"))
         tasks.cancel_scope.cancel()
     async with place.host() as host:
-        assert host.local_state(account).epoch == 1
+        assert host.files.local_state(account).epoch == 1
         async with opened(host, account, vault, epoch=2, image=USE_LOCAL) as drive:
             replayed = await drive.session.replayed()
             assert replayed >= before[-1].position
@@ -85,7 +86,7 @@ async def test_a_killed_engine_goes_on_from_the_replica_on_another_host(
         if last is not None:
             parts.append(last.data)
     async with place.elsewhere(tmp_path / "elsewhere").host() as host:
-        assert host.local_state(account) is None
+        assert host.files.local_state(account) is None
         image = restore(parts[0], parts[1:])
         async with opened(host, account, vault, epoch=2, image=image) as drive:
             await both_ways(drive, phones, owner, ana, "elsewhere")
@@ -153,7 +154,7 @@ async def test_a_killed_parent_leaves_no_engine_and_loses_nothing(
             await anyio.sleep(0.02)
 
     async with place.host() as host:
-        assert host.accounts_with_unrecorded_events() == [account]
+        assert await host.files.has_unrecorded_events(account)
         async with opened(host, account, vault, epoch=2, image=USE_LOCAL) as drive:
             assert await drive.session.replayed() >= 10
             await drive.text("unrecorded 9")
@@ -163,7 +164,7 @@ async def test_a_killed_parent_leaves_no_engine_and_loses_nothing(
             await drive.session.disconnect()
             with anyio.fail_after(10):
                 await drive.drained.wait()  # a late receipt too is read and confirmed
-        assert host.accounts_with_unrecorded_events() == []
+        assert not await host.files.has_unrecorded_events(account)
 
 
 async def test_twelve_accounts_of_one_engine_start_together(place, phones, vault):

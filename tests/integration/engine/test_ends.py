@@ -2,7 +2,8 @@ import anyio
 import pytest
 
 from bridge import events as ev
-from bridge.engine.host import USE_LOCAL, PairByQr
+from bridge.engine.files import USE_LOCAL
+from bridge.engine.host import PairByQr
 from bridge.errors import AccountError, CommandError
 from bridge.orders import Logout
 from bridge.vault import Vault
@@ -25,7 +26,7 @@ async def test_logout_unlinks_the_device(place, phones, vault, account, owner):
             with pytest.raises(CommandError):
                 await drive.session.ask(Logout())
         await drive.session.forget()
-        assert host.local_state(account) is None
+        assert host.files.local_state(account) is None
 
 
 async def test_unlinking_on_the_phone_ends_the_session(place, phones, vault, account, owner):
@@ -102,7 +103,7 @@ async def test_a_graceful_end_hands_everything_over(place, phones, vault, accoun
             with anyio.fail_after(10):
                 await drive.drained.wait()
             here = drive.texts
-        assert host.accounts_with_unrecorded_events() == []
+        assert not await host.files.has_unrecorded_events(account)
         async with opened(host, account, vault, epoch=2, image=USE_LOCAL) as drive:
             await drive.until(lambda: len({*here, *drive.texts}) == 30)
             assert sorted({*here, *drive.texts}) == sorted(f"late {i}" for i in range(30))
@@ -140,7 +141,7 @@ async def test_a_spool_can_be_replayed_without_connecting(
             await drive.text("left over")
             await drive.session.disconnect()
             await drive.drained.wait()
-        assert host.accounts_with_unrecorded_events() == []
+        assert not await host.files.has_unrecorded_events(account)
         assert not (await call(phones.companions, owner))[0]["connected"]
 
 

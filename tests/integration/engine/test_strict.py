@@ -12,7 +12,7 @@ import pytest
 
 from bridge import events as ev
 from bridge.engine import checkpoint
-from bridge.engine.host import USE_LOCAL
+from bridge.engine.files import USE_LOCAL
 from bridge.engine.strict import CHECKPOINT_PURPOSE
 from bridge.ids import LeaseEpoch, SpoolPosition
 from bridge.orders import Text

@@ -14,8 +14,10 @@ import pytest
 
 from bridge import events as ev
 from bridge.engine import process
-from bridge.engine.host import USE_LOCAL, EngineDied, EngineHost
+from bridge.engine.files import USE_LOCAL
+from bridge.engine.host import EngineHost
 from bridge.engine.quarantine import EngineKeepsDying
+from bridge.engine.session import EngineDied
 from bridge.ids import AccountId, LeaseEpoch
 from tests.integration.engine.driver import Driven, call, driven, linked, opened
 

@@ -8,6 +8,7 @@ import anyio
 import pytest
 
 from bridge.accounts.leases import LeaseKeeper
+from bridge.bell import Bell
 from bridge.ids import WorkerId
 from bridge.sandbox.faults import Faults
 from bridge.sandbox.stack import StackInfo
@@ -40,7 +41,9 @@ async def test_a_supabase_that_is_away_is_asked_a_few_times_a_second(
         http.trust()
         rpc = BridgeRpc(http, WORKER)
         await rpc.register_worker({"hostname": "h", "version": "0", "pid": 1, "capacity": 0})
-        keeper = LeaseKeeper(rpc, capacity=0, lease_s=10, apply=lambda _leases, _until: None)
+        keeper = LeaseKeeper(
+            rpc, bell=Bell(), capacity=0, lease_s=10, apply=lambda _leases, _until: None
+        )
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(keeper.keep)
             faults.answer(status, for_s=600)

@@ -21,14 +21,16 @@ from bridge.accounts.saver import PURPOSE
 from bridge.accounts.supervisor import Supervisor
 from bridge.accounts.surroundings import Surroundings
 from bridge.engine.checkpoint import CheckpointUnusable
-from bridge.engine.host import EngineDied, LocalState, PairByQr, UseLocal
+from bridge.engine.files import LocalState, UseLocal
+from bridge.engine.host import PairByQr
 from bridge.engine.quarantine import EngineKeepsDying
 from bridge.engine.replica import encode_base
-from bridge.engine.session import Stream
+from bridge.engine.session import EngineDied, Stream
 from bridge.errors import AccountError, CommandError, LeaseLost
 from bridge.events import (
     Connected,
     Disconnected,
+    HistoryDelivery,
     PairingFailed,
     PhoneSeen,
     QrShown,
@@ -38,7 +40,17 @@ from bridge.events import (
 from bridge.ids import AccountId, CommandId, Jid, LeaseEpoch, SpoolPosition, WorkerId
 from bridge.orders import AskBlocklist, AskChats, Request, Text
 from bridge.states import AccountStatus, Desired
-from bridge.supabase.answers import Attempt, Delta, Lease, PhoneChat, Retry, Settled, StoredSession
+from bridge.supabase.answers import (
+    Attempt,
+    Delta,
+    HistoryState,
+    Lease,
+    PhoneChat,
+    Retry,
+    Settled,
+    StoredSession,
+)
+from bridge.supabase.client import RequestRefused
 from bridge.supabase.rpc import BridgeRpc
 from bridge.vault import Vault
 
@@ -69,13 +81,18 @@ class FakeReplica:
 class FakeSession:
     """Signals are put in by the test."""
 
-    def __init__(self) -> None:
+    def __init__(self, epoch: LeaseEpoch) -> None:
+        self.account = ACCOUNT
+        self.epoch = epoch
         self.signals: Stream[Signal] = Stream()
+        self.history: Stream[HistoryDelivery] = Stream()
         self.replica = FakeReplica()
         self.sent: list[tuple[str, str]] = []
         self.forgotten = False
         self.extended: list[float] = []
         self.closed = False
+        self.leaving = anyio.Event()
+        self.may_leave: anyio.Event | None = None
 
     async def replayed(self) -> SpoolPosition:
         return SpoolPosition(0)
@@ -94,7 +111,10 @@ class FakeSession:
         self.signals.put(SessionEnded(code="logged_out"))
         return None
 
-    async def disconnect(self) -> None: ...
+    async def disconnect(self) -> None:
+        self.leaving.set()
+        if self.may_leave is not None:
+            await self.may_leave.wait()
 
     async def aclose(self) -> None:
         self.closed = True
@@ -114,6 +134,7 @@ class FakeHost:
         self.local: LocalState | None = None
         self.intact = True
         self.strict: list[bool] = []
+        self.history_days: list[int] = []
         self.more = anyio.Event()
 
     async def open(
@@ -131,7 +152,8 @@ class FakeHost:
             raise self.faults.pop(0)
         self.opened.append((type(image).__name__, pairing))
         self.strict.append(strict)
-        self.sessions.append(FakeSession())
+        self.history_days.append(history_days)
+        self.sessions.append(FakeSession(epoch))
         self.more.set()
         return self.sessions[-1]
 
@@ -148,8 +170,8 @@ class FakeHost:
     async def local_is_intact(self, account: AccountId) -> bool:
         return self.intact
 
-    def accounts_with_unrecorded_events(self) -> list[AccountId]:
-        return []
+    async def has_unrecorded_events(self, account: AccountId) -> bool:
+        return False
 
     async def forget(self, account: AccountId) -> None: ...
 
@@ -162,6 +184,7 @@ class FakeRpc:
     def __init__(self, *, linked: bool) -> None:
         self.row: dict[str, Any] = {}
         self.shown: list[str] = []
+        self.told: list[tuple[str, str]] = []
         self.settled: list[object] = []
         self.finished: list[tuple[str, str]] = []
         self.destroyed = 0
@@ -192,6 +215,7 @@ class FakeRpc:
         self.row |= changes
         if "status_reason" in changes:
             self.shown.append(changes["status_reason"])
+            self.told.append((changes["status_reason"], changes["status_detail"]))
         self.changed.set()
         self.changed = anyio.Event()
 
@@ -222,6 +246,11 @@ class FakeRpc:
             auth_state=self.state,
             deltas=self.deltas,
         )
+
+    async def history_state(self, account: object, epoch: object, days: int) -> HistoryState:
+        return HistoryState(sync_status="done", sync_progress=100)
+
+    async def begin_history(self, account: object, epoch: object) -> None: ...
 
     async def destroy_session(self, account: AccountId, epoch: LeaseEpoch) -> None:
         self.destroyed += 1
@@ -256,9 +285,15 @@ class World:
         self.around = Surroundings(
             rpc=cast("BridgeRpc", self.rpc),
             host=cast("Any", self.host),
+            files=cast("Any", self.host),
             vault=VAULT,
             record=cast("Any", self._record),
+            seal=lambda _account, media: media,
+            files_came=lambda: None,
             ring=lambda: None,
+            lost=lambda: None,
+            typing=lambda *_: None,
+            connect_rate=ConnectRate(1000.0),
         )
 
     async def _record(self, *_: object, **__: object) -> None:
@@ -332,6 +367,34 @@ async def test_durability_is_what_the_account_says(durability: str, strict: bool
     async with world.running():
         await world.host.session(0)
     assert world.host.strict == [strict]
+
+
+async def test_a_phone_is_linked_with_the_settings_of_that_moment() -> None:
+    world = World(linked=False, desired=Desired.STOPPED)
+    async with world.running() as account, anyio.create_task_group() as tasks:
+        lease = msgspec.structs.replace(world.lease, settings={"history_days": 90})
+        account.renewed(lease, time.monotonic() + 60)
+        tasks.start_soon(account.connect, PairByQr())
+        (await world.host.session(0)).signals.put(QrShown(text="2@x", valid_s=60))
+    assert world.host.history_days == [90]
+
+
+async def test_what_keeps_a_session_from_being_opened_is_said_as_it_is() -> None:
+    world = World(linked=True, desired=Desired.RUNNING)
+    sentence = "The spool directory cannot be read or written."
+    world.host.faults = [AccountError(sentence, code="spool_unusable")]
+    async with world.running():
+        await world.host.session(0)
+    assert ("connect_failure", sentence) in world.rpc.told
+
+
+async def test_an_end_that_is_not_whatsapps_is_not_called_its() -> None:
+    world = World(linked=True, desired=Desired.RUNNING)
+    lost = SessionEnded(code="connect_failure", detail="The engine lost this session.")
+    async with world.running():
+        (await world.host.session(0)).signals.put(lost)
+        await world.host.session(1)
+    assert ("connect_failure", lost.detail) in world.rpc.told
 
 
 async def test_connect_answers_when_the_qr_is_out_and_the_row_has_it() -> None:
@@ -581,6 +644,24 @@ async def test_a_state_that_does_not_open_is_told_and_kept(
     assert world.rpc.destroyed == 0
 
 
+async def test_a_failure_is_not_tried_again_after_somebody_asked_for_rest() -> None:
+    world = World(linked=True, desired=Desired.RUNNING)
+    async with world.running() as account, anyio.create_task_group() as tasks:
+        session = await world.host.session(0)
+        session.may_leave = anyio.Event()
+        session.signals.put(ME)
+        await world.rpc.until("connected")
+        session.signals.put(SessionEnded(code="connect_failure"))
+        with anyio.fail_after(20):
+            await session.leaving.wait()
+        tasks.start_soon(account.disconnect)
+        await anyio.wait_all_tasks_blocked()
+        session.may_leave.set()
+        await world.rpc.until("disconnected_by_user")
+    assert "connect_failure" not in world.rpc.shown
+    assert len(world.host.opened) == 1
+
+
 async def test_disconnect_keeps_and_logout_destroys() -> None:
     world = World(linked=True, desired=Desired.RUNNING)
     async with world.running() as account:
@@ -700,6 +781,22 @@ async def test_an_account_that_is_not_ours_any_more_is_closed_without_a_word() -
         assert not session.forgotten
         assert world.rpc.shown == shown
         tasks.cancel_scope.cancel()
+
+
+async def test_a_lease_that_cannot_be_given_back_ends_no_other_account(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def refuse(_: object) -> None:
+        raise RequestRefused("no", "XX000")
+
+    world = World(linked=True, desired=Desired.RUNNING)
+    monkeypatch.setattr(world.rpc, "release_leases", refuse)
+    supervisor = Supervisor(world.around)
+    async with anyio.create_task_group() as tasks:
+        await tasks.start(supervisor.run)
+        supervisor.apply([world.lease], time.monotonic() + 60)
+        await world.host.session(0)
+        assert await supervisor.stop(within_s=20) == []
 
 
 def _renamed(lease: Lease, account: AccountId) -> Lease:

@@ -9,6 +9,7 @@ import anyio
 import pytest
 
 from bridge.accounts.leases import LeaseKeeper
+from bridge.bell import Bell
 from bridge.errors import SupabaseUnavailable
 from bridge.supabase.answers import Lease
 
@@ -33,7 +34,7 @@ class FakeLeases:
 async def test_a_request_that_hangs_costs_no_lease() -> None:
     rpc, renewed, lease_s = FakeLeases(), anyio.Event(), 6
     keeper = LeaseKeeper(
-        rpc, capacity=1, lease_s=lease_s, apply=lambda _leases, _until: renewed.set()
+        rpc, bell=Bell(), capacity=1, lease_s=lease_s, apply=lambda _leases, _until: renewed.set()
     )
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(keeper.keep)
@@ -75,7 +76,9 @@ async def test_after_an_absence_a_host_comes_for_its_own_accounts_first(
 ) -> None:
     """Who holds the others was away too, and its journal has what the database has not."""
     rpc = Capacities(away_s)
-    keeper = LeaseKeeper(rpc, capacity=9, lease_s=1, apply=lambda _leases, _until: None)
+    keeper = LeaseKeeper(
+        rpc, bell=Bell(), capacity=9, lease_s=1, apply=lambda _leases, _until: None
+    )
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(keeper.keep)
         with anyio.fail_after(20):

@@ -25,7 +25,7 @@ from bridge.orders import (
     Text,
 )
 from bridge.supabase.answers import ClaimedCommand, CommandContext, Target, TargetFile
-from tests.unit.commands.test_executor import CHAT, FakeAccount, FakeRpc
+from tests.unit.commands.test_executor import CHAT, FakeAccount, FakeRpc, NoFiles
 
 pytestmark = pytest.mark.anyio
 
@@ -64,7 +64,7 @@ async def asked(
     async def context() -> CommandContext:
         return known or CommandContext()
 
-    return await Asker().do(account, command(type_, payload), context)
+    return await Asker(NoFiles().picture).do(account, command(type_, payload), context)
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ async def test_captions_mentions_and_quotes_are_added_to_a_prepared_file() -> No
         "mentions": ["1@lid"],
         "quoted_message_id": "m",
     }
-    composer = Composer(rpc, FakeFiles())
+    composer = Composer(rpc, FakeFiles(), NoFiles())
     media = await composer.compose(FakeAccount(), command("send", payload))
     assert isinstance(media, Media)
     assert (media.caption, media.view_once, media.mentions) == ("oi", True, ["1@lid"])
@@ -190,7 +190,7 @@ async def test_an_edit_of_a_file_takes_the_file_again_with_the_new_caption() -> 
     )
     rpc.context = CommandContext(target=known)
     edit = command("edit", {"message_id": "m", "text": "novo", "mentions": ["1@lid"]})
-    order = await Composer(rpc, Files()).compose(FakeAccount(), edit)
+    order = await Composer(rpc, Files(), NoFiles()).compose(FakeAccount(), edit)
     assert isinstance(order, Edit)
     assert order.media is not None
     assert (order.media.caption, order.media.mentions) == ("novo", ["1@lid"])
@@ -205,26 +205,23 @@ async def test_an_edit_of_a_file_takes_the_file_again_with_the_new_caption() -> 
     ]
     rpc.context = CommandContext(target=Target(**{**target_fields(known), "file": None}))
     with pytest.raises(CommandError, match="not in the bucket"):
-        await Composer(rpc, Files()).compose(FakeAccount(), edit)
+        await Composer(rpc, Files(), NoFiles()).compose(FakeAccount(), edit)
 
 
 async def test_cards_are_given_one_or_several() -> None:
+    composer = Composer(FakeRpc(), NoFiles(), NoFiles())
     payload = {"to": "1", "type": "contact", "name": "Ana", "numbers": ["55"]}
-    order = await Composer(FakeRpc()).compose(FakeAccount(), command("send", payload))
+    order = await composer.compose(FakeAccount(), command("send", payload))
     assert order == Contact(cards=[Card(name="Ana", numbers=["55"])])
     two = [{"name": "Ana", "numbers": ["55"]}, {"name": "Bia", "numbers": ["1", "2"]}]
     payload = {"to": "1", "type": "contact", "contacts": two, "forwarded": True}  # type: ignore[dict-item]
-    order = await Composer(FakeRpc()).compose(FakeAccount(), command("send", payload))
+    order = await composer.compose(FakeAccount(), command("send", payload))
     cards = [Card(name="Ana", numbers=["55"]), Card(name="Bia", numbers=["1", "2"])]
     assert order == Contact(cards=cards, forwarded=True)
 
 
 async def test_a_preview_is_asked_for_only_if_wanted() -> None:
-    class NoPreviews:
-        async def of(self, text: str) -> None:
-            raise AssertionError(text)
-
-    composer = Composer(FakeRpc(), previews=NoPreviews())
+    composer = Composer(FakeRpc(), NoFiles(), NoFiles())
     payload = {"to": "1", "type": "text", "text": "https://a.example"}
     order = await composer.compose(FakeAccount(), command("send", payload))
     assert order == Text(text="https://a.example")
@@ -235,11 +232,11 @@ async def test_what_was_deleted_meanwhile_is_not_changed() -> None:
     target = Target(whatsapp_message_id=WhatsAppMessageId("T"), sender_jid=CHAT, from_me=True)
     rpc.context = CommandContext(target=target)
     edit = command("edit", {"message_id": "m", "text": "novo"})
-    order = await Composer(rpc).compose(FakeAccount(), edit)
+    order = await Composer(rpc, NoFiles(), NoFiles()).compose(FakeAccount(), edit)
     assert order == Edit(target=WhatsAppMessageId("T"), text="novo")
     rpc.context = CommandContext(target=Target(**{**target_fields(target), "revoked": True}))
     with pytest.raises(CommandError, match="deleted meanwhile"):
-        await Composer(rpc).compose(FakeAccount(), edit)
+        await Composer(rpc, NoFiles(), NoFiles()).compose(FakeAccount(), edit)
 
 
 def target_fields(target: Target) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import anyio
 import pytest
 
+from bridge.bell import Bell
 from bridge.commands.claimer import Claimer
 from bridge.errors import SupabaseUnavailable
 from bridge.ids import AccountId, CommandId, LeaseEpoch
@@ -64,7 +65,7 @@ async def test_claims_are_bounded_by_free_slots() -> None:
         if done == 10:
             finished.set()
 
-    claimer = Claimer(claims, execute, slots=3, poll_interval_s=60)
+    claimer = Claimer(claims, execute, bell=Bell(), slots=3, poll_interval_s=60)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(claimer.run)
         with anyio.fail_after(20):
@@ -74,13 +75,15 @@ async def test_claims_are_bounded_by_free_slots() -> None:
     assert max(claims.limits) == 3
 
 
-async def run_one(claimer: Claimer, claims: FakeClaims, done: anyio.Event, *, ring: bool) -> None:
+async def run_one(
+    claimer: Claimer, claims: FakeClaims, done: anyio.Event, *, bell: Bell | None = None
+) -> None:
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(claimer.run)
         await anyio.wait_all_tasks_blocked()
         claims.waiting.append(command(1))
-        if ring:
-            claimer.ring()
+        if bell is not None:
+            bell.ring()
         with anyio.fail_after(20):
             await done.wait()
         claimer.stop()
@@ -92,7 +95,9 @@ async def test_a_ring_claims_at_once() -> None:
     async def execute(_: ClaimedCommand) -> None:
         done.set()
 
-    await run_one(Claimer(claims, execute, slots=1, poll_interval_s=60), claims, done, ring=True)
+    bell = Bell()
+    claimer = Claimer(claims, execute, bell=bell, slots=1, poll_interval_s=60)
+    await run_one(claimer, claims, done, bell=bell)
 
 
 async def test_without_a_ring_the_timer_claims_and_tells_how_old_the_command_is() -> None:
@@ -102,8 +107,10 @@ async def test_without_a_ring_the_timer_claims_and_tells_how_old_the_command_is(
         done.set()
 
     found: list[float] = []
-    claimer = Claimer(claims, execute, slots=1, poll_interval_s=0.02, found=found.append)
-    await run_one(claimer, claims, done, ring=False)
+    claimer = Claimer(
+        claims, execute, bell=Bell(), slots=1, poll_interval_s=0.02, found=found.append
+    )
+    await run_one(claimer, claims, done)
     assert found == [command(1).age_s]
 
 
@@ -120,7 +127,7 @@ async def test_commands_of_a_claim_whose_answer_got_lost_are_executed_once(
         if len(executed) == 2:
             done.set()
 
-    claimer = Claimer(claims, execute, slots=5, poll_interval_s=0.02)
+    claimer = Claimer(claims, execute, bell=Bell(), slots=5, poll_interval_s=0.02)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(claimer.run)
         with anyio.fail_after(20):
@@ -140,7 +147,7 @@ async def test_stop_waits_for_what_is_being_done() -> None:
         await go_on.wait()
         ended = True
 
-    claimer = Claimer(claims, execute, slots=1, poll_interval_s=60)
+    claimer = Claimer(claims, execute, bell=Bell(), slots=1, poll_interval_s=60)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(claimer.run)
         await begun.wait()

@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 
 from bridge.commands.executor import Executor
 from bridge.commands.governor import MAX_ATTEMPTS
+from bridge.commands.payloads import NotAvailable
 from bridge.engine.host import PairByCode, PairByQr
 from bridge.errors import CommandError, LeaseLost
 from bridge.ids import AccountId, CommandId, Jid, LeaseEpoch, WhatsAppMessageId
-from bridge.orders import MarkRead, Outgoing, Request, ShowTyping, Text
+from bridge.orders import MarkRead, Media, Outgoing, Request, ShowTyping, Text
 from bridge.states import AccountStatus
 from bridge.supabase.answers import (
     Attempt,
@@ -152,6 +153,29 @@ def claimed(type_: str, payload: dict[str, Any], *, attempts: int = 1) -> Claime
     )
 
 
+class NoFiles:
+    """Where files would be prepared, pages looked at and pictures fetched."""
+
+    async def prepare(self, *_: Any, **__: Any) -> Media:
+        raise NotAvailable("no files here")
+
+    async def of(self, text: str) -> None:
+        raise NotAvailable("no pages here")
+
+    def picture(self, account: Any, path: str) -> Any:
+        raise NotAvailable("no pictures here")
+
+    async def avatar(self, *_: Any) -> str:
+        raise NotAvailable("no pictures here")
+
+
+def executor(rpc: FakeRpc, account: FakeAccount | None) -> Executor:
+    no = NoFiles()
+    return Executor(
+        rpc, FakeAccounts(account), files=no, previews=no, pictures=no.picture, avatars=no.avatar
+    )
+
+
 TEXT = {"to": "+5511900000001", "type": "text", "text": "oi"}
 
 
@@ -159,7 +183,7 @@ async def end_of(
     command: ClaimedCommand, account: FakeAccount | None = None, rpc: FakeRpc | None = None
 ) -> dict[str, Any]:
     rpc = rpc or FakeRpc()
-    await Executor(rpc, FakeAccounts(account or FakeAccount())).execute(command)
+    await executor(rpc, account or FakeAccount()).execute(command)
     assert len(rpc.finished) == 1
     return rpc.finished[0]
 
@@ -202,7 +226,7 @@ async def test_lifecycle_commands_end_done(type_: str) -> None:
 
 async def test_a_handed_over_send_is_finished_by_its_recorded_outcome_not_here() -> None:
     rpc, account = FakeRpc(), FakeAccount()
-    await Executor(rpc, FakeAccounts(account)).execute(claimed("send", TEXT))
+    await executor(rpc, account).execute(claimed("send", TEXT))
     assert account.calls == [("send", CHAT, Text(text="oi"), 1)]
     assert rpc.finished == []
 
@@ -231,14 +255,14 @@ async def test_an_account_that_shows_typing_does_so_before_each_send_and_no_othe
     monkeypatch.setattr("bridge.commands.governor.typing_s", lambda _order: 0.0)
     account = FakeAccount()
     account.settings = MappingProxyType({"simulate_typing": True})
-    await Executor(FakeRpc(), FakeAccounts(account)).execute(claimed("send", TEXT))
+    await executor(FakeRpc(), account).execute(claimed("send", TEXT))
     assert account.calls == [
         ("ask", ShowTyping(chat=CHAT, state="composing")),
         ("send", CHAT, Text(text="oi"), 1),
     ]
     account.calls.clear()
     silent = TEXT | {"simulate_typing": False}
-    await Executor(FakeRpc(), FakeAccounts(account)).execute(claimed("send", silent))
+    await executor(FakeRpc(), account).execute(claimed("send", silent))
     assert [call[0] for call in account.calls] == ["send"]
 
 
@@ -265,13 +289,13 @@ async def test_faults_end_this_row_alone(
 async def test_after_a_lost_lease_nothing_is_written() -> None:
     rpc = FakeRpc()
     account = FakeAccount(LeaseLost("gone"))
-    await Executor(rpc, FakeAccounts(account)).execute(claimed("disconnect", {}))
+    await executor(rpc, account).execute(claimed("disconnect", {}))
     assert rpc.finished == []
 
 
 async def test_a_command_of_an_account_that_is_not_here_goes_back() -> None:
     rpc = FakeRpc()
-    await Executor(rpc, FakeAccounts(None)).execute(claimed("send", TEXT))
+    await executor(rpc, None).execute(claimed("send", TEXT))
     assert (rpc.finished[0]["status"], rpc.finished[0]["code"]) == ("pending", "account_gone")
 
 
@@ -285,7 +309,6 @@ async def test_a_command_of_an_account_that_is_not_here_goes_back() -> None:
         ("edit", {"message_id": "x", "text": "y"}, "message_not_sent"),
         ("reject_call", {"message_id": "x"}, "call_gone"),
         ("set_profile", {"picture_path": "x/y"}, "not_available"),
-        ("refresh_profile", {"lead_id": "x"}, "not_available"),
         ("send", TEXT | {"text": 7}, "bad_payload"),
         ("send", TEXT | {"surprise": 1}, "bad_payload"),
         ("connect", {}, "bad_payload"),
@@ -321,7 +344,6 @@ def test_nonsense_fails_that_row_with_a_code(type_: str, payload: dict[str, Any]
     import anyio
 
     rpc = FakeRpc()
-    executor = Executor(rpc, FakeAccounts(FakeAccount()))
-    anyio.run(executor.execute, claimed(type_, payload))
+    anyio.run(executor(rpc, FakeAccount()).execute, claimed(type_, payload))
     for finished in rpc.finished:
         assert finished["status"] == "done" or finished["code"] in ("bad_payload", "not_available")

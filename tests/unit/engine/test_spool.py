@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bridge.engine import spool as module
-from bridge.engine.segments import SpoolCorrupt, has_unconfirmed_events
+from bridge.engine.segments import SpoolCorrupt, has_unconfirmed_events, segment_paths
 from bridge.engine.spool import Spool, SpoolClosed, SpoolInUse
 from bridge.ids import AccountId
 from bridge.vault import AccountVault, Vault, VaultError
@@ -313,6 +313,19 @@ def test_only_one_has_it_open(tmp_path):
         spool(tmp_path)
     with closing(spool(tmp_path)):
         pass
+
+
+def test_a_segment_that_is_confirmed_while_somebody_looks_holds_nothing(tmp_path, monkeypatch):
+    """An engine may open the spool between the list of its files and a look into them."""
+    with closing(spool(tmp_path, segment_bytes=1)) as opened:
+        opened.append(b"one")
+        opened.append(b"two")
+        before = segment_paths(tmp_path)
+        opened.confirm(2)
+    monkeypatch.setattr("bridge.engine.segments.segment_paths", lambda _: before)
+    monkeypatch.setattr("bridge.engine.segments.confirmed_position", lambda _: 0)
+    assert not before[0].exists()
+    assert not has_unconfirmed_events(tmp_path)
 
 
 @settings(deadline=None, max_examples=40)

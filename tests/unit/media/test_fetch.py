@@ -5,7 +5,7 @@ import hashlib
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -128,6 +128,14 @@ async def test_a_file_arrives_with_its_size_hash_and_claims(web: Opened) -> None
             assert fetched.declared == "image/png"
             assert fetched.suggested_name == "orçamento.png"
         assert not fetched.path.exists()
+
+
+async def test_files_that_are_still_used_keep_nobody_in_line(web: Opened) -> None:
+    """What follows a download, an upload to WhatsApp say, may take an hour."""
+    async with web(answering(file(b"x"))) as site, AsyncExitStack() as used:
+        for _ in range(20):
+            with anyio.fail_after(20):
+                await used.enter_async_context(site.fetch())
 
 
 async def test_the_name_in_the_url_serves_where_no_header_gives_one(web: Opened) -> None:

@@ -11,12 +11,14 @@ from typing import Any
 import anyio
 import pytest
 
+from bridge.bell import Bell
 from bridge.errors import CommandError, LeaseLost
 from bridge.ids import AccountId, LeaseEpoch
 from bridge.media.incoming import MAX_ATTEMPTS, PURPOSE, Downloads, sealer
 from bridge.media.workshop import Workshop
 from bridge.orders import DownloadMedia, Request
 from bridge.supabase.answers import ClaimedAttachment, FileEnd
+from bridge.supabase.client import RequestRefused
 from bridge.supabase.storage import StorageUnavailable
 from bridge.vault import Vault
 from tests.unit.media.makers import picture
@@ -59,9 +61,12 @@ class World:
         self.fault: Exception | None = None
         self.bucket_fault: Exception | None = None
         self.runs_here = True
+        self.refusals: list[Exception] = []
 
     async def claim_attachments(self, limit: int, known: Sequence[str]) -> list[ClaimedAttachment]:
         self.told_known.append(list(known))
+        if self.refusals:
+            raise self.refusals.pop()
         taken, self.queue = self.queue[:limit], self.queue[limit:]
         return taken
 
@@ -112,13 +117,14 @@ Running = Callable[..., Any]
 @pytest.fixture
 def running(workshop: Workshop, folder: Path) -> Running:
     @asynccontextmanager
-    async def run(world: World) -> AsyncIterator[Downloads]:
+    async def run(world: World) -> AsyncIterator[Bell]:
+        bell = Bell()
         downloads = Downloads(
-            world, world, VAULT, world, workshop, folder, slots=2, poll_interval_s=0.05
+            world, world, VAULT, world, workshop, folder, bell, slots=2, poll_interval_s=0.05
         )
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(downloads.run)
-            yield downloads
+            yield bell
             tasks.cancel_scope.cancel()
         assert list(folder.iterdir()) == [], "nothing is left behind"
 
@@ -221,11 +227,11 @@ async def test_a_claim_names_what_is_being_fetched_and_nothing_else(running: Run
 
     world.upload = slow  # type: ignore[method-assign]
     world.queue = [claimed(id="1")]
-    async with running(world) as downloads:
+    async with running(world) as bell:
         with anyio.fail_after(10):
             await fetching.wait()
             asked = len(world.told_known)
-            downloads.ring()
+            bell.ring()
             while len(world.told_known) == asked:
                 await anyio.wait_all_tasks_blocked()
             assert world.told_known[-1] == ["1"]
@@ -239,15 +245,23 @@ async def test_a_lost_lease_leaves_the_file_and_the_others_go_on(running: Runnin
     world = World()
     world.fault = LeaseLost("Another host runs this account now.")
     world.queue = [claimed(id="1")]
-    async with running(world) as downloads:
+    async with running(world) as bell:
         with anyio.fail_after(10):
             while not world.orders:
                 await anyio.wait_all_tasks_blocked()
         world.fault = None
         world.queue = [claimed(id="2")]
-        downloads.ring()
+        bell.ring()
         await world.until_ended()
     assert [status for status, _ in world.ended] == ["stored"]
+
+
+async def test_a_claim_that_the_database_refuses_does_not_end_the_bridge(running: Running) -> None:
+    world = World()
+    world.refusals = [RequestRefused("One row of a million is odd.", "XX000")]
+    world.queue = [claimed()]
+    async with running(world):
+        assert (await world.until_ended())[0] == "stored"
 
 
 async def test_a_key_of_another_account_opens_nothing(running: Running) -> None:

@@ -64,6 +64,16 @@ async def test_counts_of_the_disk_stand_beside_those_of_accounts(
     }
 
 
+async def test_a_disk_that_cannot_be_read_keeps_the_host_alive(
+    disk: Disk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_: Path) -> int:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(module, "free_bytes", broken)
+    assert await HostLoad(FakeReports(), tmp_path, lambda: {"accounts": 2})() == {"accounts": 2}
+
+
 async def test_a_nearly_full_disk_is_told_once_until_it_is_over(disk: Disk, tmp_path: Path) -> None:
     reports = FakeReports()
     load = HostLoad(reports, tmp_path, dict)

@@ -53,6 +53,29 @@ def test_faults(status: int, code: str, fault: type[BridgeError]) -> None:
     assert type(classify("bridge_check", status, body)) is fault
 
 
+@pytest.mark.parametrize(
+    ("told", "sentence"),
+    [
+        (
+            'Event 3 (message) was refused: invalid input syntax for type date: "11 91234, "mãe""',
+            "Event 3 (message) was refused: invalid input syntax for type date: …",
+        ),
+        (
+            'value "5511912345678" is out of range for type integer',
+            "value … is out of range for type integer",
+        ),
+        (
+            'new row for relation "messages" violates check constraint "messages_tipo_is_known"',
+            'new row for relation "messages" violates check constraint "messages_tipo_is_known"',
+        ),
+    ],
+)
+def test_a_refusal_repeats_no_value(told: str, sentence: str) -> None:
+    """It goes to the log, and PostgreSQL quotes what it could not read."""
+    body = json.dumps({"code": "22P02", "message": told, "details": told}).encode()
+    assert classify("bridge_record_events", 400, body).sentence == sentence
+
+
 def http(handler: httpx.MockTransport) -> SupabaseHttp:
     return SupabaseHttp("http://127.0.0.1:1", "sb_secret_x", transport=handler)
 

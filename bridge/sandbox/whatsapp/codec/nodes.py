@@ -50,10 +50,6 @@ class JID:
         """Whether it names a group."""
         return self.server == GROUP_SERVER
 
-    def with_device(self, device: int) -> JID:
-        """The same user's other device."""
-        return JID(self.user, self.server, device)
-
     def __str__(self) -> str:
         if not self.user:
             return self.server

@@ -39,7 +39,7 @@ class Tokens:
 
 
 def engine_library() -> Path:
-    """The Go library inside the installed neonize.
+    """The Go library inside the installed neonize, under its real path, as in the mappings.
 
     :raises TokensMissing: if there is none for this platform.
     """
@@ -48,13 +48,18 @@ def engine_library() -> Path:
     found = [path for folder in folders or () for path in Path(folder).glob("neonize-linux-*.so")]
     if not found:
         raise TokensMissing("neonize is not installed with a library for Linux")
-    return found[0]
+    return found[0].resolve()
 
 
 def read_tokens() -> Tokens:
-    """Read the table in a child process (about 0.2 s)."""
-    command = [sys.executable, "-m", __name__]
-    answer = subprocess.run(command, check=True, capture_output=True)
+    """Read the table in a child process (about 0.2 s).
+
+    :raises TokensMissing: if there is none; the child's last words say why.
+    """
+    answer = subprocess.run([sys.executable, "-m", __name__], check=False, capture_output=True)
+    if answer.returncode != 0:
+        words = answer.stderr.decode(errors="replace").strip().splitlines()
+        raise TokensMissing(words[-1] if words else "the engine's library ended the process")
     return msgspec.json.decode(answer.stdout, type=Tokens)
 
 

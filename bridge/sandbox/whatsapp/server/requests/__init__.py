@@ -1,5 +1,13 @@
 """Answers to ``<iq type=get|set>``: one module a subject, registered in one table.
 
+table      who answers what
+keys       Signal keys: uploaded, counted, handed out
+contacts   people: who is there, their devices, what they show, blocking
+groups     groups
+linking    linking by code, and unlinking
+app_state  shared collections
+upkeep     what a connection needs to go on
+
 A request that nobody knows is answered with error 501 and remembered, never with a guess.
 """
 
