@@ -147,6 +147,9 @@ def fenced_calls(bridge: Bridge, account: uuid.UUID) -> list:
             "bridge_finish_picture", account, none, "none", None, None, None, True
         ),
         lambda: bridge.fenced("bridge_tell_typing", account, "1@lid", Jsonb({}), "paused"),
+        lambda: bridge.fenced("bridge_record_blocklist", account, Jsonb([])),
+        lambda: bridge.fenced("bridge_list_chats", account),
+        lambda: bridge.fenced("bridge_record_chats", account, Jsonb([])),
     ]
 
 
