@@ -40,13 +40,13 @@ def fault(
     may_lose: int = 0,
     may_refuse: bool = False,
     may_misplace: bool = False,
-    unwatched: bool = False,
+    settled: bool = False,
     short: bool = False,
 ) -> Callable[[Inject], Inject]:
     """Put it on the list."""
 
     def add(inject: Inject) -> Inject:
-        FAULTS.append(Fault(name, inject, may_lose, may_refuse, may_misplace, unwatched, short))
+        FAULTS.append(Fault(name, inject, may_lose, may_refuse, may_misplace, settled, short))
         return inject
 
     return add
@@ -55,7 +55,7 @@ def fault(
 # ------------------------------------------------------------------------------- processes
 
 
-@fault("kill -9 of an engine", may_lose=KILLED_IN_A_BURST)
+@fault("kill -9 of an engine", may_lose=KILLED_IN_A_BURST, settled=True)
 async def kill_engine(world: World, dice: random.Random) -> str:
     engine = dice.choice(world.engines(world.host))
     engine.kill()
@@ -64,7 +64,7 @@ async def kill_engine(world: World, dice: random.Random) -> str:
     return "the parent starts a new engine"
 
 
-@fault("kill -9 of the parent", unwatched=True)
+@fault("kill -9 of the parent")
 async def kill_parent(world: World, dice: random.Random) -> str:
     engines = world.host.engines()
     await world.sync(world.host.stop, signal.SIGKILL)
@@ -75,7 +75,7 @@ async def kill_parent(world: World, dice: random.Random) -> str:
     return "the process supervisor starts it again"
 
 
-@fault("kill -9 of parent and engines", may_lose=KILLED_IN_A_BURST, unwatched=True, short=True)
+@fault("kill -9 of parent and engines", may_lose=KILLED_IN_A_BURST, short=True)
 async def kill_both(world: World, dice: random.Random) -> str:
     assert world.host.process is not None
     engines = world.engines(world.host)
@@ -105,16 +105,12 @@ async def _freeze(world: World, *, engines: bool) -> str:
     return "another host takes over; the frozen one is fenced"
 
 
-@fault(
-    "a whole host frozen for longer than its lease, another takes over",
-    may_misplace=True,
-    unwatched=True,
-)
+@fault("a whole host frozen for longer than its lease, another takes over", may_misplace=True)
 async def freeze_host(world: World, dice: random.Random) -> str:
     return await _freeze(world, engines=True)
 
 
-@fault("a parent frozen for longer than its lease, another host takes over", unwatched=True)
+@fault("a parent frozen for longer than its lease, another host takes over")
 async def freeze_parent(world: World, dice: random.Random) -> str:
     return await _freeze(world, engines=False)
 

@@ -23,8 +23,8 @@ class Fault:
         may_refuse: commands may fail, because they are told that the account rests.
         may_misplace: a host that woke up hands in late what it had not recorded, behind what its
             successor has recorded since.
-        unwatched: nobody saw the wire meanwhile, so a send may end `unknown` in strict durability
-            too (decision 6).
+        settled: strict durability knows of every send whether it left, so none may end `unknown`
+            there. A connection that WhatsApp drops, and a parent that dies, may leave some.
         short: part of `make test`.
     """
 
@@ -33,7 +33,7 @@ class Fault:
     may_lose: int = 0
     may_refuse: bool = False
     may_misplace: bool = False
-    unwatched: bool = False
+    settled: bool = False
     short: bool = False
 
 

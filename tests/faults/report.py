@@ -71,7 +71,7 @@ def problems(outcomes: Sequence[Outcome], *, strict: bool = False) -> list[str]:
             found.append(f"{where}: wrong order {verdict.misplaced}")
         if verdict.refused and not fault.may_refuse:
             found.append(f"{where}: refused {verdict.refused}")
-        if strict and verdict.unknown and not fault.unwatched:
+        if strict and verdict.unknown and fault.settled:
             found.append(f"{where}: unknown in strict durability {verdict.unknown}")
         if not verdict.written:
             found.append(f"{where}: nobody wrote anything")

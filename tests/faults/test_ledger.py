@@ -106,11 +106,11 @@ def test_the_report_names_what_was_not_promised() -> None:
     assert f"| {harmless.name} | 2 |" in table(outcomes)
 
 
-def test_strict_durability_knows_unless_nobody_saw_the_wire() -> None:
+def test_strict_durability_knows_what_a_killed_engine_sent() -> None:
     unclear = judged(Way.OUT, ["a", "c"], b="unknown")
     for fault in FAULTS:
         found = problems([Outcome(fault, unclear, "by itself")], strict=True)
-        assert bool(found) != fault.unwatched
+        assert bool(found) == fault.settled
 
 
 def test_a_seed_says_everything() -> None:
