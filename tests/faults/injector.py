@@ -110,7 +110,7 @@ async def freeze_host(world: World, dice: random.Random) -> str:
     return await _freeze(world, engines=True)
 
 
-@fault("a parent frozen for longer than its lease, another host takes over")
+@fault("a parent frozen for longer than its lease, another host takes over", may_misplace=True)
 async def freeze_parent(world: World, dice: random.Random) -> str:
     return await _freeze(world, engines=False)
 
