@@ -76,6 +76,11 @@ class Driven:
         kinds = [type(d.event).__name__ for d in self.deliveries], self.signals
         raise AssertionError(f"it did not happen; there were {kinds}")
 
+    def is_connected(self) -> bool:
+        """By the last that was told of the connection."""
+        told = [s for s in self.signals if isinstance(s, ev.Connected | ev.Disconnected)]
+        return bool(told) and isinstance(told[-1], ev.Connected)
+
     async def signal(self, kind: type[T], *, after: int = 0) -> T:
         return await self.until(
             lambda: next((s for s in self.signals[after:] if isinstance(s, kind)), None)

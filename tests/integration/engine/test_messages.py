@@ -129,7 +129,7 @@ async def test_without_a_connection_requests_fail_at_once_and_can_be_tried_again
         )
     assert caught.value.retryable
 
-    await drive.until(lambda: isinstance(drive.signals[-1], ev.Connected))
+    await drive.until(drive.is_connected)
     await drive.send(ana, "now")
 
 
