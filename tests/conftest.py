@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import HealthCheck, settings
 from loguru import logger
 
 from bridge import log
@@ -14,6 +15,11 @@ pytest_plugins = ["tests.fixtures.stack", "tests.fixtures.simulator", "tests.fix
 def anyio_backend() -> str:
     """Tests marked `anyio` run on asyncio, as the product does."""
     return "asyncio"
+
+
+# Properties are not timed: a machine that does something else would make them fail.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 
 def pytest_configure() -> None:
