@@ -141,6 +141,22 @@ $$;
 comment on function whatsapp_private.touch_updated_at() is
   'Trigger: an update that changes something sets updated_at.';
 
+create function whatsapp_private.give_to_the_bridge(variadic p_functions regprocedure[]) returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  given regprocedure;
+begin
+  foreach given in array p_functions loop
+    execute format('revoke all on function %s from public, anon, authenticated, service_role', given);
+    execute format('grant execute on function %s to service_role', given);
+  end loop;
+end
+$$;
+comment on function whatsapp_private.give_to_the_bridge(regprocedure[]) is
+  'For migrations: these functions are for the bridge, which comes as service_role, and for nobody else.';
+
 create function whatsapp_private.schema_version() returns integer
 language sql immutable
 set search_path = ''

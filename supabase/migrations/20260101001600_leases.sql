@@ -345,18 +345,9 @@ $$;
 comment on function public.bridge_release_leases(uuid, uuid[]) is
   'Gives up leases of a worker, so that others need not wait for their end. Those of others are left alone.';
 
-do $$
-declare
-  function regprocedure;
-begin
-  foreach function in array array[
-    'public.bridge_register_worker(uuid, jsonb)', 'public.bridge_heartbeat(uuid, jsonb)',
-    'public.bridge_hold_leases(uuid, integer, integer)', 'public.bridge_release_leases(uuid, uuid[])'
-  ]::regprocedure[] loop
-    execute format('revoke all on function %s from public, anon, authenticated, service_role', function);
-    execute format('grant execute on function %s to service_role', function);
-  end loop;
-end
-$$;
+select whatsapp_private.give_to_the_bridge(
+  'public.bridge_register_worker(uuid, jsonb)', 'public.bridge_heartbeat(uuid, jsonb)',
+  'public.bridge_hold_leases(uuid, integer, integer)', 'public.bridge_release_leases(uuid, uuid[])'
+);
 revoke all on all functions in schema whatsapp_private from public, anon, authenticated;
 grant execute on all functions in schema whatsapp_private to service_role;

@@ -506,21 +506,12 @@ $$;
 comment on function public.bridge_unread_messages(uuid, uuid, bigint, uuid, uuid) is
   'The incoming messages of a conversation that count as unread, oldest first, up to a message if given; at most the latest 1,000.';
 
-do $$
-declare
-  function regprocedure;
-begin
-  foreach function in array array[
-    'public.bridge_claim_commands(uuid, integer)',
-    'public.bridge_finish_command(uuid, uuid, bigint, uuid, text, jsonb, text, text, double precision, integer, boolean)',
-    'public.bridge_settle_commands(uuid, uuid, bigint, bigint)',
-    'public.bridge_unread_messages(uuid, uuid, bigint, uuid, uuid)'
-  ]::regprocedure[] loop
-    execute format('revoke all on function %s from public, anon, authenticated, service_role', function);
-    execute format('grant execute on function %s to service_role', function);
-  end loop;
-end
-$$;
+select whatsapp_private.give_to_the_bridge(
+  'public.bridge_claim_commands(uuid, integer)',
+  'public.bridge_finish_command(uuid, uuid, bigint, uuid, text, jsonb, text, text, double precision, integer, boolean)',
+  'public.bridge_settle_commands(uuid, uuid, bigint, bigint)',
+  'public.bridge_unread_messages(uuid, uuid, bigint, uuid, uuid)'
+);
 revoke all on all functions in schema whatsapp_private from public, anon, authenticated;
 grant execute on all functions in schema whatsapp_private to service_role;
 
@@ -560,5 +551,4 @@ as $$
 $$;
 comment on function public.bridge_running_commands(uuid, uuid[]) is
   'Commands that were claimed under leases this worker holds now, except those it knows of: what a claim gave out whose answer got lost. Called after such a claim, so that they are executed and not forgotten.';
-revoke all on function public.bridge_running_commands(uuid, uuid[]) from public, anon, authenticated, service_role;
-grant execute on function public.bridge_running_commands(uuid, uuid[]) to service_role;
+select whatsapp_private.give_to_the_bridge('public.bridge_running_commands(uuid, uuid[])');

@@ -197,21 +197,12 @@ $$;
 comment on function public.bridge_destroy_session(uuid, uuid, bigint) is
   'The device was unlinked: forgets its keys for good and stops the account. The generation goes on, so that none is used twice.';
 
-do $$
-declare
-  function regprocedure;
-begin
-  foreach function in array array[
-    'public.bridge_update_account(uuid, uuid, bigint, jsonb)',
-    'public.bridge_load_session(uuid, uuid, bigint)',
-    'public.bridge_save_session(uuid, uuid, bigint, bigint, jsonb)',
-    'public.bridge_save_session_delta(uuid, uuid, bigint, bigint, jsonb)',
-    'public.bridge_destroy_session(uuid, uuid, bigint)'
-  ]::regprocedure[] loop
-    execute format('revoke all on function %s from public, anon, authenticated, service_role', function);
-    execute format('grant execute on function %s to service_role', function);
-  end loop;
-end
-$$;
+select whatsapp_private.give_to_the_bridge(
+  'public.bridge_update_account(uuid, uuid, bigint, jsonb)',
+  'public.bridge_load_session(uuid, uuid, bigint)',
+  'public.bridge_save_session(uuid, uuid, bigint, bigint, jsonb)',
+  'public.bridge_save_session_delta(uuid, uuid, bigint, bigint, jsonb)',
+  'public.bridge_destroy_session(uuid, uuid, bigint)'
+);
 revoke all on all functions in schema whatsapp_private from public, anon, authenticated;
 grant execute on all functions in schema whatsapp_private to service_role;

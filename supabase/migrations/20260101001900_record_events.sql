@@ -632,7 +632,6 @@ as $$
 $$;
 comment on function public.bridge_record_events(uuid, uuid, bigint, jsonb) is
   'Records a batch of events (message, edit, revoke, reaction, poll_vote, pin, call, system, receipt, sent, command_finished, person, group, picture, diagnostic) in order and in one transaction; again and again has the effect of once. Returns {recorded: how many changed something or were receipts, groups_unknown: JIDs of groups whose subject or people are not known yet, held_s: how long other writers of the workspace had to wait}. WB001 if the lease is lost, 22023 if an event is refused (then none is recorded).';
-revoke all on function public.bridge_record_events(uuid, uuid, bigint, jsonb) from public, anon, authenticated, service_role;
-grant execute on function public.bridge_record_events(uuid, uuid, bigint, jsonb) to service_role;
+select whatsapp_private.give_to_the_bridge('public.bridge_record_events(uuid, uuid, bigint, jsonb)');
 revoke all on all functions in schema whatsapp_private from public, anon, authenticated;
 grant execute on all functions in schema whatsapp_private to service_role;

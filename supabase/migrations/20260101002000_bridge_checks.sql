@@ -102,16 +102,7 @@ $$;
 comment on function public.bridge_list_accounts() is
   'All accounts for the operator, with the last four digits of their numbers.';
 
-do $$
-declare
-  function regprocedure;
-begin
-  foreach function in array array[
-    'public.bridge_report(uuid, uuid, text, text, text, jsonb)', 'public.bridge_check()',
-    'public.bridge_list_accounts()'
-  ]::regprocedure[] loop
-    execute format('revoke all on function %s from public, anon, authenticated, service_role', function);
-    execute format('grant execute on function %s to service_role', function);
-  end loop;
-end
-$$;
+select whatsapp_private.give_to_the_bridge(
+  'public.bridge_report(uuid, uuid, text, text, text, jsonb)', 'public.bridge_check()',
+  'public.bridge_list_accounts()'
+);

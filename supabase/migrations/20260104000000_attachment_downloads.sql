@@ -301,20 +301,11 @@ $$;
 comment on function public.bridge_attach_to_send(uuid, uuid, bigint, uuid, jsonb) is
   'The message of a running send has this file, which is stored; again and again has the effect of once. Null if the command does not run. WB001 if the lease is lost.';
 
-do $$
-declare
-  function regprocedure;
-begin
-  foreach function in array array[
-    'public.bridge_claim_attachments(uuid, integer, uuid[])',
-    'public.bridge_find_stored_file(uuid, uuid, bigint, text)',
-    'public.bridge_finish_attachment(uuid, uuid, bigint, uuid, text, jsonb, text, double precision, boolean)',
-    'public.bridge_attach_to_send(uuid, uuid, bigint, uuid, jsonb)'
-  ]::regprocedure[] loop
-    execute format('revoke all on function %s from public, anon, authenticated, service_role', function);
-    execute format('grant execute on function %s to service_role', function);
-  end loop;
-end
-$$;
+select whatsapp_private.give_to_the_bridge(
+  'public.bridge_claim_attachments(uuid, integer, uuid[])',
+  'public.bridge_find_stored_file(uuid, uuid, bigint, text)',
+  'public.bridge_finish_attachment(uuid, uuid, bigint, uuid, text, jsonb, text, double precision, boolean)',
+  'public.bridge_attach_to_send(uuid, uuid, bigint, uuid, jsonb)'
+);
 revoke all on all functions in schema whatsapp_private from public, anon, authenticated;
 grant execute on all functions in schema whatsapp_private to service_role;

@@ -174,8 +174,7 @@ end
 $$;
 comment on function public.bridge_command_context(uuid, uuid, bigint, uuid) is
   'What a command means beyond its payload: {target: {whatsapp_message_id, sender_jid, from_me, tipo, text, file: {path, mime_type, file_name}, call_id, revoked}, numbers: digits of check_numbers}. WB001 if the lease is lost.';
-revoke all on function public.bridge_command_context(uuid, uuid, bigint, uuid) from public, anon, authenticated, service_role;
-grant execute on function public.bridge_command_context(uuid, uuid, bigint, uuid) to service_role;
+select whatsapp_private.give_to_the_bridge('public.bridge_command_context(uuid, uuid, bigint, uuid)');
 
 revoke all on all functions in schema whatsapp_private from public, anon, authenticated;
 grant execute on all functions in schema whatsapp_private to service_role;

@@ -512,13 +512,11 @@ $$;
 comment on function public.bridge_finish_history(uuid, uuid, bigint, text) is
   'Everything that the phone sent is recorded: sync_status done, sync_progress 100; sync_error says what is missing, if something is. WB001 if the lease is lost.';
 
-revoke all on function public.bridge_record_history(uuid, uuid, bigint, jsonb) from public, anon, authenticated, service_role;
-revoke all on function public.bridge_begin_history(uuid, uuid, bigint) from public, anon, authenticated, service_role;
-revoke all on function public.bridge_history_state(uuid, uuid, bigint, integer) from public, anon, authenticated, service_role;
-revoke all on function public.bridge_finish_history(uuid, uuid, bigint, text) from public, anon, authenticated, service_role;
-grant execute on function public.bridge_record_history(uuid, uuid, bigint, jsonb) to service_role;
-grant execute on function public.bridge_begin_history(uuid, uuid, bigint) to service_role;
-grant execute on function public.bridge_history_state(uuid, uuid, bigint, integer) to service_role;
-grant execute on function public.bridge_finish_history(uuid, uuid, bigint, text) to service_role;
+select whatsapp_private.give_to_the_bridge(
+  'public.bridge_record_history(uuid, uuid, bigint, jsonb)',
+  'public.bridge_begin_history(uuid, uuid, bigint)',
+  'public.bridge_history_state(uuid, uuid, bigint, integer)',
+  'public.bridge_finish_history(uuid, uuid, bigint, text)'
+);
 revoke all on all functions in schema whatsapp_private from public, anon, authenticated;
 grant execute on all functions in schema whatsapp_private to service_role;

@@ -51,17 +51,8 @@ $$;
 comment on function public.bridge_record_late(uuid, uuid, bigint, jsonb) is
   'Records what a worker was told under an earlier epoch and could not record before it lost the account: facts only, as bridge_record_events does, anything else is left out. WB001 if nobody has taken the account since that epoch.';
 
-do $$
-declare
-  function regprocedure;
-begin
-  foreach function in array array[
-    'public.bridge_lease_epochs(uuid[])', 'public.bridge_record_late(uuid, uuid, bigint, jsonb)'
-  ]::regprocedure[] loop
-    execute format('revoke all on function %s from public, anon, authenticated, service_role', function);
-    execute format('grant execute on function %s to service_role', function);
-  end loop;
-end
-$$;
+select whatsapp_private.give_to_the_bridge(
+  'public.bridge_lease_epochs(uuid[])', 'public.bridge_record_late(uuid, uuid, bigint, jsonb)'
+);
 revoke all on all functions in schema whatsapp_private from public, anon, authenticated;
 grant execute on all functions in schema whatsapp_private to service_role;

@@ -87,15 +87,6 @@ $$;
 comment on function public.bridge_reseal(jsonb) is
   'Puts [{what, id, nonce, sealed}] in the place of what was sealed with that nonce, and returns how many of each: what a bridge has replaced meanwhile stays. Generations stay as they are.';
 
-do $$
-declare
-  function regprocedure;
-begin
-  foreach function in array array[
-    'public.bridge_list_sealed(text, text[], integer)', 'public.bridge_reseal(jsonb)'
-  ]::regprocedure[] loop
-    execute format('revoke all on function %s from public, anon, authenticated, service_role', function);
-    execute format('grant execute on function %s to service_role', function);
-  end loop;
-end
-$$;
+select whatsapp_private.give_to_the_bridge(
+  'public.bridge_list_sealed(text, text[], integer)', 'public.bridge_reseal(jsonb)'
+);

@@ -320,19 +320,10 @@ $$;
 comment on function public.bridge_finish_picture(uuid, uuid, bigint, uuid, text, text, text, double precision, boolean) is
   'A picture that was claimed is stored (p_path, p_picture_id), unchanged, none, hidden or failed, or stays pending and is tried again (p_counts false: it was not begun, that is no attempt). False if it is not being fetched under this lease (any more). WB001 if the lease is lost.';
 
-do $$
-declare
-  function regprocedure;
-begin
-  foreach function in array array[
-    'public.bridge_claim_pictures(uuid, uuid[])',
-    'public.bridge_claim_picture(uuid, uuid, bigint, uuid)',
-    'public.bridge_finish_picture(uuid, uuid, bigint, uuid, text, text, text, double precision, boolean)'
-  ]::regprocedure[] loop
-    execute format('revoke all on function %s from public, anon, authenticated, service_role', function);
-    execute format('grant execute on function %s to service_role', function);
-  end loop;
-end
-$$;
+select whatsapp_private.give_to_the_bridge(
+  'public.bridge_claim_pictures(uuid, uuid[])',
+  'public.bridge_claim_picture(uuid, uuid, bigint, uuid)',
+  'public.bridge_finish_picture(uuid, uuid, bigint, uuid, text, text, text, double precision, boolean)'
+);
 revoke all on all functions in schema whatsapp_private from public, anon, authenticated;
 grant execute on all functions in schema whatsapp_private to service_role;

@@ -76,5 +76,4 @@ end
 $$;
 comment on function public.bridge_tell_typing(uuid, uuid, bigint, text, jsonb, text) is
   'Somebody types (composing), speaks (recording) or stopped (paused): broadcast to the private channel wa:<account id> as event typing, {conversation_id, lead_id, nome, state}; kept nowhere. False if there is no such conversation, or Realtime cannot broadcast. WB001 if the lease is lost.';
-revoke all on function public.bridge_tell_typing(uuid, uuid, bigint, text, jsonb, text) from public, anon, authenticated, service_role;
-grant execute on function public.bridge_tell_typing(uuid, uuid, bigint, text, jsonb, text) to service_role;
+select whatsapp_private.give_to_the_bridge('public.bridge_tell_typing(uuid, uuid, bigint, text, jsonb, text)');

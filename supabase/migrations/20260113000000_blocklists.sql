@@ -126,7 +126,6 @@ end
 $$;
 comment on function public.bridge_record_blocklist(uuid, uuid, bigint, jsonb) is
   'The account blocks these people ({phone_jid, lid}) and nobody else. WB001 if the lease is lost.';
-revoke all on function public.bridge_record_blocklist(uuid, uuid, bigint, jsonb) from public, anon, authenticated, service_role;
-grant execute on function public.bridge_record_blocklist(uuid, uuid, bigint, jsonb) to service_role;
+select whatsapp_private.give_to_the_bridge('public.bridge_record_blocklist(uuid, uuid, bigint, jsonb)');
 revoke all on all functions in schema whatsapp_private from public, anon, authenticated;
 grant execute on all functions in schema whatsapp_private to service_role;

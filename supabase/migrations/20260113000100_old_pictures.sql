@@ -134,18 +134,9 @@ as $$
 $$;
 comment on function public.bridge_forget_old_pictures(uuid[]) is 'The files of these old pictures are deleted.';
 
-do $$
-declare
-  function regprocedure;
-begin
-  foreach function in array array[
-    'public.bridge_claim_old_pictures()',
-    'public.bridge_forget_old_pictures(uuid[])'
-  ]::regprocedure[] loop
-    execute format('revoke all on function %s from public, anon, authenticated, service_role', function);
-    execute format('grant execute on function %s to service_role', function);
-  end loop;
-end
-$$;
+select whatsapp_private.give_to_the_bridge(
+  'public.bridge_claim_old_pictures()',
+  'public.bridge_forget_old_pictures(uuid[])'
+);
 revoke all on all functions in schema whatsapp_private from public, anon, authenticated;
 grant execute on all functions in schema whatsapp_private to service_role;

@@ -78,16 +78,7 @@ $$;
 comment on function public.bridge_record_chats(uuid, uuid, bigint, jsonb) is
   'These chats are so on the phone, [{id, archived, pinned, muted_until}]: what differs from what it said last changes the row. WB001 if the lease is lost.';
 
-do $$
-declare
-  function regprocedure;
-begin
-  foreach function in array array[
-    'public.bridge_list_chats(uuid, uuid, bigint)',
-    'public.bridge_record_chats(uuid, uuid, bigint, jsonb)'
-  ]::regprocedure[] loop
-    execute format('revoke all on function %s from public, anon, authenticated, service_role', function);
-    execute format('grant execute on function %s to service_role', function);
-  end loop;
-end
-$$;
+select whatsapp_private.give_to_the_bridge(
+  'public.bridge_list_chats(uuid, uuid, bigint)',
+  'public.bridge_record_chats(uuid, uuid, bigint, jsonb)'
+);
