@@ -69,7 +69,6 @@ async def test_nonsense_is_refused_and_the_next_good_command_runs(linked: Linked
 
     @settings(
         max_examples=150,
-        deadline=None,
         derandomize=True,
         suppress_health_check=list(HealthCheck),
     )

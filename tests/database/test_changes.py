@@ -186,7 +186,6 @@ def recorded(world: World) -> dict[str, Any]:
 )
 @settings(
     max_examples=150,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 def test_the_order_and_the_number_of_times_do_not_matter(

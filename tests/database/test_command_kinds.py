@@ -153,7 +153,6 @@ def test_good_payloads_of_every_type_are_accepted_and_understood_by_the_bridge(
 @given(data=st.data())
 @settings(
     max_examples=300,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 def test_whatever_one_key_becomes_it_is_refused_with_a_sentence_or_understood_by_the_bridge(

@@ -85,7 +85,6 @@ def seen_as(someone: Row, half: str) -> Row:
 @given(changes=CHANGES)
 @settings(
     max_examples=30,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 def test_any_news_ends_in_the_people_that_a_model_has(

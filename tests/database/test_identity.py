@@ -269,7 +269,6 @@ def seen_as(someone: Row, half: str) -> Row:
 @given(steps=STEPS)
 @settings(
     max_examples=40,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 def test_any_history_ends_in_one_lead_a_person_and_one_conversation_a_chat(  # noqa: C901 - one branch a step

@@ -95,7 +95,6 @@ def account(world: World, team: Team) -> uuid.UUID:
 )
 @settings(
     max_examples=200,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 def test_nonsense_is_valid_or_refused_with_a_sentence_and_touches_nothing_else(
@@ -140,7 +139,6 @@ def test_nonsense_is_valid_or_refused_with_a_sentence_and_touches_nothing_else(
 @given(payload=anything)
 @settings(
     max_examples=100,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 def test_nonsense_in_settings_is_refused_with_a_sentence(

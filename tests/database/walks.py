@@ -24,7 +24,6 @@ Arrow = tuple[str, str, str]
 WALK = settings(
     max_examples=40,
     stateful_step_count=40,
-    deadline=None,
     suppress_health_check=list(HealthCheck),
 )
 places = st.integers(0, 1000)

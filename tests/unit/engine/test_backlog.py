@@ -26,7 +26,7 @@ def spool(state_dir: Path, account: str = "a", *, segment_bytes: int = 1 << 20) 
     return Spool(directory, vault, max_bytes=1 << 20, segment_bytes=segment_bytes, wait_s=0)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     steps=st.lists(
         st.one_of(st.binary(max_size=200), st.integers(0, 30), st.just("reopen")), max_size=40

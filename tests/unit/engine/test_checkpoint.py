@@ -72,9 +72,7 @@ def test_a_new_base_takes_the_place_of_all_before(followed: Followed, tmp_path: 
     assert load(path, sealer()) == followed.image()
 
 
-@settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(cut=st.floats(0, 1), zeros=st.integers(0, 50))
 def test_a_torn_tail_gives_the_commit_before_it(
     cut: float, zeros: int, tmp_path_factory: pytest.TempPathFactory

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.ids import Jid, WhatsAppMessageId
@@ -104,7 +104,6 @@ def test_a_place() -> None:
 
 
 @given(name=st.text(max_size=40))
-@settings(deadline=None)
 def test_a_name_cannot_add_a_line_to_a_contact_card(name: str) -> None:
     lines = compose.vcard_of(name, ["5511987654321"]).split("\n")
     assert [line.partition(":")[0] for line in lines] == [

@@ -40,7 +40,7 @@ WRITES = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(bursts=st.lists(WRITES, max_size=6), max_deltas=st.sampled_from([1, 3, 100]))
 def test_base_and_deltas_give_the_file_back(bursts, max_deltas):
     with tempfile.TemporaryDirectory() as directory:
@@ -161,7 +161,7 @@ def test_an_open_transaction_is_not_in_the_copy(tmp_path):
     source.close()
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_damaged_states_are_refused_or_whole(data):
     with tempfile.TemporaryDirectory() as directory:

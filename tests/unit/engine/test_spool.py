@@ -151,7 +151,7 @@ def test_a_torn_part_in_the_middle_is_reported_and_nothing_changed(tmp_path, har
     assert files(tmp_path) == before
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(data=st.data())
 def test_a_changed_byte_is_reported_and_nothing_deleted(data):
     directory = Path(tempfile.mkdtemp())
@@ -328,7 +328,7 @@ def test_a_segment_that_is_confirmed_while_somebody_looks_holds_nothing(tmp_path
     assert not has_unconfirmed_events(tmp_path)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     steps=st.lists(
         st.one_of(

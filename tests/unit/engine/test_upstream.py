@@ -9,7 +9,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.engine import upstream
@@ -142,7 +142,6 @@ def test_a_host_that_does_not_take_it_is_asked_again_later(
 
 
 @given(size=st.integers(0, 70), chunk=st.integers(1, 40))
-@settings(deadline=None)
 def test_however_the_file_is_read(
     size: int, chunk: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

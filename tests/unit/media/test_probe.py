@@ -265,9 +265,7 @@ HEADS = [
 ]
 
 
-@settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(head=st.sampled_from(HEADS), tail=st.binary(max_size=400), claim=st.text(max_size=20))
 async def test_any_bytes_are_something(
     workshop: Workshop, folder: Path, head: bytes, tail: bytes, claim: str

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.json_format import MessageToDict
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bridge.events import MessageReceived, Person
@@ -63,7 +63,6 @@ values = st.recursive(
     max_leaves=12,
 )
 messages = st.dictionaries(words, values, max_size=4)
-FEW = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def received(message: dict[str, Any], **more: Any) -> MessageReceived:
@@ -96,7 +95,7 @@ def check(event: MessageReceived) -> None:
 
 
 @given(messages, st.sampled_from(["", "1", "7", "8"]), st.booleans())
-@settings(FEW, max_examples=150)
+@settings(max_examples=150)
 def test_any_json_becomes_rows(message: dict[str, Any], edit: str, view_once: bool) -> None:
     check(received(message, edit=edit, view_once=view_once, poll_vote=["00"]))
 
@@ -133,7 +132,7 @@ def value_of(field: FieldDescriptor, depth: int) -> st.SearchStrategy[Any]:
 
 
 @given(st.data())
-@settings(FEW, max_examples=120)
+@settings(max_examples=120)
 def test_anything_that_the_protobuf_can_hold_becomes_rows(data: st.DataObject) -> None:
     field = data.draw(st.sampled_from(list(e2e.Message.DESCRIPTOR.fields)))
     check(received({field.json_name: data.draw(value_of(field, 3))}, poll_vote=[]))

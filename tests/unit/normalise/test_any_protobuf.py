@@ -26,9 +26,7 @@ from tests.unit.engine.protobufs import past as protobufs_of_the_past
 
 OWN = Person(phone_jid=Jid("1@s.whatsapp.net"), lid=Jid("100@lid"))
 RECORD = Record(own=OWN, sync_type=0, chunk=1, progress=50, share=1.0, last=True, data=b"")
-FEW = settings(
-    deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
-)
+FEW = settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 TRANSLATIONS: dict[str, Callable[[Any, Person], SpooledEvent | None]] = {
     "Message": translate.message,
     "UndecryptableMessage": translate.undecryptable,

@@ -11,7 +11,7 @@ from bridge.sandbox.rest import grammar
 from bridge.sandbox.rest.errors import ApiError
 from bridge.sandbox.rest.grammar import Embed, Field, Filter, Logic, Ordering, Path, Selection
 
-relaxed = settings(deadline=None, max_examples=60)  # other tests run beside
+relaxed = settings(max_examples=60)
 
 NAMES = st.from_regex(r"[a-z_][a-z0-9_]{0,8}", fullmatch=True).filter(
     lambda name: name not in {"not", "and", "or", "in", "is"}
