@@ -28,7 +28,7 @@ from bridge.ids import AccountId, CommandId, Jid
 from bridge.orders import Logout, Outgoing, Request
 from bridge.states import AccountStatus, Desired
 from bridge.supabase.answers import Attempt, Lease
-from bridge.supabase.patience import Backoff, until_available
+from bridge.supabase.patience import Backoff
 
 CONNECT_WAIT_S = 45.0
 STOP_WAIT_S = 15.0
@@ -179,8 +179,7 @@ class Account:
             await self._come_to_rest()
             async with self._deciding:
                 had_auth = self._has_auth
-                await self._forget()
-                await self._face.show(
+                await self._forget(
                     Occurrence.LOGGED_OUT_BY_USER,
                     sentence=(
                         "Logged out here, but WhatsApp could not be told: remove the device on "
@@ -330,8 +329,7 @@ class Account:
                     if self._logging_out:
                         occurrence = Occurrence.LOGGED_OUT_BY_USER
                     self._goal = Goal.REST
-                    await self._forget()
-                    await self._face.show(occurrence)
+                    await self._forget(occurrence)
                 case then:
                     self._goal = Goal.REST
                     await self._face.show(
@@ -403,11 +401,10 @@ class Account:
             return True
         return False
 
-    async def _forget(self) -> None:
-        await until_available(
-            lambda: self._around.rpc.destroy_session(self.id, self.epoch), what="destroy session"
-        )
+    async def _forget(self, occurrence: Occurrence, sentence: str | None = None) -> None:
+        # the file first: once the row says it, this host may lose the account at any moment
         await self._around.host.forget(self.id)
+        await self._face.show(occurrence, sentence=sentence)
         self._had_auth = False
 
     async def _settle_at_rest(self) -> None:

@@ -27,6 +27,11 @@ class WritesAccounts(Protocol):
     ) -> None:
         """Write the given columns."""
 
+    async def destroy_session(
+        self, account: AccountId, epoch: LeaseEpoch, changes: dict[str, Any]
+    ) -> None:
+        """Forget the credentials for good and write the given columns."""
+
     async def report(self, account: AccountId | None, level: str, code: str, message: str) -> None:
         """Leave a line for the operator."""
 
@@ -69,6 +74,9 @@ class Face:
     ) -> None:
         """Write what the table says about the occurrence; waits for Supabase if it is away.
 
+        One that forgets destroys the credentials by the same request: with a second one the lease
+        could be gone in between, and the row would say `connected` for ever.
+
         Args:
             occurrence: what happened.
             sentence: instead of the table's, where more is known.
@@ -98,7 +106,7 @@ class Face:
                 status=transition.status.value,
                 reason=occurrence.value,
             )
-            await self._write(changes | more)
+            await self._write(changes | more, forget=transition.then is Next.FORGET)
             self.status, self.reason, self.sentence = transition.status, occurrence, sentence
             self._turn += 1
             self._shown.set()
@@ -118,11 +126,13 @@ class Face:
         """Say whether the account should have a session, now and on whichever host."""
         await self._write({"desired": desired.value})
 
-    async def _write(self, changes: dict[str, Any]) -> None:
+    async def _write(self, changes: dict[str, Any], *, forget: bool = False) -> None:
+        write = self._rpc.destroy_session if forget else self._rpc.update_account
+
         async def attempt() -> None:
             # A request that is cancelled on its way may still be executed, after the next one.
             with anyio.move_on_after(_ATTEMPT_S, shield=True):
-                await self._rpc.update_account(self._account, self._epoch, changes)
+                await write(self._account, self._epoch, changes)
                 return
             raise SupabaseUnavailable("Supabase took too long to write the account's row.")
 

@@ -178,9 +178,12 @@ class BridgeRpc:
         }
         await self._http.rpc("bridge_save_session_delta", arguments)
 
-    async def destroy_session(self, account: AccountId, epoch: LeaseEpoch) -> None:
-        """Forget the credentials for good; the account is wanted no more."""
-        await self._http.rpc("bridge_destroy_session", self._fenced(account, epoch))
+    async def destroy_session(
+        self, account: AccountId, epoch: LeaseEpoch, changes: dict[str, Any]
+    ) -> None:
+        """Forget the credentials for good and write the given columns; the account is stopped."""
+        arguments = self._fenced(account, epoch) | {"p_changes": changes}
+        await self._http.rpc("bridge_destroy_session", arguments)
 
     async def report(
         self,

@@ -182,27 +182,29 @@ $$;
 comment on function public.bridge_save_session_delta(uuid, uuid, bigint, bigint, jsonb) is
   'Saves a sealed change of the session, as this generation. WB002 unless it comes next, WB001 if the lease is lost.';
 
-create function public.bridge_destroy_session(p_worker uuid, p_account uuid, p_epoch bigint) returns void
+create function public.bridge_destroy_session(p_worker uuid, p_account uuid, p_epoch bigint, p_changes jsonb)
+returns void
 language plpgsql
 set search_path = ''
 as $$
 begin
-  perform whatsapp_private.fence(p_worker, p_account, p_epoch);
+  -- in one transaction: an account that is stopped needs no host, so the lease may be gone right after
+  perform public.bridge_update_account(p_worker, p_account, p_epoch, p_changes);
   update public.whatsapp_baileys_sessions
   set auth_state = null, desired = 'stopped', generation = generation + (auth_state is not null)::integer
   where integration_account_id = p_account;
   delete from public.whatsapp_baileys_auth_deltas where integration_account_id = p_account;
 end
 $$;
-comment on function public.bridge_destroy_session(uuid, uuid, bigint) is
-  'The device was unlinked: forgets its keys for good and stops the account. The generation goes on, so that none is used twice.';
+comment on function public.bridge_destroy_session(uuid, uuid, bigint, jsonb) is
+  'The device was unlinked: forgets its keys for good, stops the account and says so in its row, as bridge_update_account. The generation goes on, so that none is used twice.';
 
 select whatsapp_private.give_to_the_bridge(
   'public.bridge_update_account(uuid, uuid, bigint, jsonb)',
   'public.bridge_load_session(uuid, uuid, bigint)',
   'public.bridge_save_session(uuid, uuid, bigint, bigint, jsonb)',
   'public.bridge_save_session_delta(uuid, uuid, bigint, bigint, jsonb)',
-  'public.bridge_destroy_session(uuid, uuid, bigint)'
+  'public.bridge_destroy_session(uuid, uuid, bigint, jsonb)'
 );
 revoke all on all functions in schema whatsapp_private from public, anon, authenticated;
 grant execute on all functions in schema whatsapp_private to service_role;

@@ -49,9 +49,16 @@ class Pen:
         self, account: AccountId, epoch: LeaseEpoch, changes: dict[str, Any]
     ) -> None:
         del epoch
-        self._bridge.call(
-            "bridge_update_account", self._bridge.worker, account, self._epoch, Jsonb(changes)
-        )
+        self._write("bridge_update_account", account, changes)
+
+    async def destroy_session(
+        self, account: AccountId, epoch: LeaseEpoch, changes: dict[str, Any]
+    ) -> None:
+        del epoch
+        self._write("bridge_destroy_session", account, changes)
+
+    def _write(self, function: str, account: AccountId, changes: dict[str, Any]) -> None:
+        self._bridge.call(function, self._bridge.worker, account, self._epoch, Jsonb(changes))
 
     async def report(self, account: AccountId | None, level: str, code: str, message: str) -> None:
         raise AssertionError
@@ -148,11 +155,6 @@ class Accounts(RuleBasedStateMachine):
             host.fenced("bridge_save_session", self.account, self.generation, Jsonb({"v": 1}))
             self.is_linked = True
         elif then is Next.FORGET:
-            host.fenced("bridge_destroy_session", self.account)
-            # with the keys goes the wish, whoever dies before the next word
-            assert self.world.one("select desired from whatsapp_baileys_sessions") == {
-                "desired": "stopped"
-            }
             self.generation += self.is_linked
             self.is_linked = False
         retry_in_s = 3600 if then is Next.RETRY or occurrence is Occurrence.BANNED else None

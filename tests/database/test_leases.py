@@ -130,7 +130,7 @@ def fenced_calls(bridge: Bridge, account: uuid.UUID) -> list:
         lambda: bridge.fenced("bridge_load_session", account),
         lambda: bridge.fenced("bridge_save_session", account, 1, Jsonb({})),
         lambda: bridge.fenced("bridge_save_session_delta", account, 1, Jsonb({})),
-        lambda: bridge.fenced("bridge_destroy_session", account),
+        lambda: bridge.fenced("bridge_destroy_session", account, Jsonb({})),
         lambda: bridge.finish({"account_id": account, "id": none}),
         lambda: bridge.fenced("bridge_find_stored_file", account, ""),
         lambda: bridge.fenced("bridge_attach_to_send", account, none, Jsonb({})),

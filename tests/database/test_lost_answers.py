@@ -207,7 +207,7 @@ CALLS: dict[str, Call] = {
     "bridge_command_context": lambda scene: scene.fenced(
         "bridge_command_context", scene.running["id"]
     ),
-    "bridge_destroy_session": _fenced("bridge_destroy_session"),
+    "bridge_destroy_session": _fenced("bridge_destroy_session", Jsonb({"status": "logged_out"})),
     "bridge_find_stored_file": _fenced("bridge_find_stored_file", SHA256),
     "bridge_finish_attachment": _finish_file("stored"),
     "bridge_finish_attachment pending": _finish_file("pending", counts=False),

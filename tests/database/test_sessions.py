@@ -97,9 +97,13 @@ def test_a_destroyed_session_is_gone_and_its_generation_is_not_used_again(
 ) -> None:
     bridge.fenced("bridge_save_session", account, 1, Jsonb(BASE))
     bridge.fenced("bridge_save_session_delta", account, 2, Jsonb(DELTA))
-    bridge.fenced("bridge_destroy_session", account)
+    says = {"status": "logged_out", "next_action": "scan_qr"}
+    bridge.fenced("bridge_destroy_session", account, Jsonb(says))
     assert load(bridge, account) == {"generation": 3, "auth_state": None, "deltas": []}
     assert world.one("select desired from whatsapp_baileys_sessions") == {"desired": "stopped"}
+    # an account that is stopped needs no host: the next look at the leases may end this one
+    assert bridge.hold() == {}
+    assert world.one("select status, next_action from integration_accounts") == says
 
 
 def test_neither_generation_nor_epoch_ever_falls(

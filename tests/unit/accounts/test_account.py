@@ -252,9 +252,13 @@ class FakeRpc:
 
     async def begin_history(self, account: object, epoch: object) -> None: ...
 
-    async def destroy_session(self, account: AccountId, epoch: LeaseEpoch) -> None:
+    async def destroy_session(
+        self, account: AccountId, epoch: LeaseEpoch, changes: dict[str, Any]
+    ) -> None:
+        await self.update_account(account, epoch, changes)
         self.destroyed += 1
         self.state = None
+        self.lost = True  # an account that is stopped needs no host: the next look ends its lease
 
     async def settle_commands(self, account: object, epoch: object, known: object) -> Settled:
         self.settled.append(known)
