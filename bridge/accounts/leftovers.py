@@ -1,9 +1,10 @@
-"""What is left on this disk of accounts that another host has taken since.
+"""What is left on this disk of accounts that this host does not hold any more.
 
 After a `kill -9`, or when Supabase was away for longer than a lease, a host may find a journal that
 it cannot record as a holder any more, and a session file that is old and in plain form. What the
-journal tells is recorded late, as facts; the file is deleted. What nobody took since stays: the
-next lease of this host goes on with it.
+journal tells is recorded late, as facts; the file is deleted. So are facts of an account that came
+to rest before all was recorded: it needs no host, and nobody may hold it for months. Of an account
+that is wanted and that nobody took since, all stays: the next lease of this host goes on with it.
 """
 
 from __future__ import annotations
@@ -105,7 +106,7 @@ class Leftovers:
                 logger.error("Leftovers could not be read", error=type(fault).__name__)
 
     async def look(self) -> None:
-        """Clear what other hosts have taken.
+        """Record what is left, and delete what other hosts have taken.
 
         Raises:
             SupabaseUnavailable: it stays, for now.
@@ -120,31 +121,31 @@ class Leftovers:
             row = rows.get(account)
             if self._is_ours(remains) or (row is not None and row.lease_owner == self._rpc.worker):
                 continue
-            if row is None:
-                if remains.has_session_file:
-                    logger.info("The session file of a deleted account is removed", account=account)
-                    await self._host.forget(account)
-            elif remains.epoch is None or row.lease_epoch > remains.epoch:
-                await self._clear(remains)
+            try:
+                await self._clear(remains, row)
+            except SupabaseUnavailable:
+                raise
+            except (BridgeError, OSError) as fault:
+                code = fault.code if isinstance(fault, BridgeError) else type(fault).__name__
+                logger.warning(
+                    "What is left of an account was not cleared", account=account, code=code
+                )
+                # in use by the account itself meanwhile, or it does not open: that is told when
+                # the account comes back
+                if isinstance(fault, AccountError) and code != "already_open":
+                    self._unusable.add(account)
 
     def _is_ours(self, remains: Remains) -> bool:
         return remains.account in self._held() or remains.account in self._unusable
 
-    async def _clear(self, remains: Remains) -> None:
-        account = remains.account
-        if remains.has_events and remains.epoch is not None:
-            try:
-                await self._replay(account, remains.epoch)
-            except SupabaseUnavailable:
-                raise
-            except AccountError as fault:
-                # in use by the account itself meanwhile, or it does not open: that is told when the
-                # account comes back
-                logger.warning("A journal could not be recorded late", code=fault.code)
-                self._unusable.add(account)
-                return
-        if remains.has_session_file:
-            logger.info("A session file that another host went on from is removed", account=account)
+    async def _clear(self, remains: Remains, row: LeaseEpochRow | None) -> None:
+        account, epoch = remains.account, remains.epoch
+        is_over = row is None or epoch is None or row.lease_epoch > epoch
+        at_rest = row is not None and row.lease_owner is None
+        if row is not None and epoch is not None and remains.has_events and (is_over or at_rest):
+            await self._replay(account, epoch)
+        if is_over and remains.has_session_file:
+            logger.info("A session file that nobody goes on with is removed", account=account)
             await self._host.forget(account)
 
     async def _replay(self, account: AccountId, epoch: LeaseEpoch) -> None:
@@ -160,7 +161,7 @@ class Leftovers:
                 fault = first_of(group)
             if fault is not None:
                 raise fault
-            # what was started and has no outcome was settled by who has the account now
+            # what was started and has no outcome is settled: by who has the account now, or here
             await session.confirm(last)
         finally:
             await session.aclose()
@@ -169,7 +170,7 @@ class Leftovers:
             account,
             "warning",
             "recorded_late",
-            "Events of a host that had lost the account before it could record them are in now.",
+            "Events that a host could not record while it had the account are in now.",
         )
 
     async def _record_late(self, session: Session) -> None:

@@ -65,10 +65,10 @@ USE_LOCAL: Final = UseLocal.USE_LOCAL
 
 
 class _Run(msgspec.Struct, frozen=True):
-    """`run.json`."""
+    """`run.json`; of no boot when the session file was removed and the spool alone may remain."""
 
     epoch: int
-    boot_id: str
+    boot_id: str | None
 
 
 class AccountFiles:
@@ -109,7 +109,7 @@ class AccountFiles:
     def local_state(self, account: AccountId) -> LocalState | None:
         """What an earlier run on this host left of the account, if it is usable."""
         run = self._run(account)
-        if run is None:
+        if run is None or run.boot_id is None:
             return None
         database = self.database(account)
         intact = self.spool_dir(account).is_dir() and (
@@ -188,15 +188,12 @@ class AccountFiles:
                 database.touch(mode=0o600)  # so that SQLite does not choose the mode
         if not strict or image is not USE_LOCAL:
             self._strict.discard(account)
-        run_file = self._run_file(account)
-        run_file.parent.mkdir(exist_ok=True, mode=0o700)
-        fresh = run_file.with_suffix(".new")
-        fresh.write_bytes(msgspec.json.encode(_Run(epoch, _boot_id())))
-        fresh.replace(run_file)
+        self._note_run(account, _Run(epoch, _boot_id()))
 
     def remove(self, account: AccountId) -> None:
-        """Delete the session file; the spool stays. Blocks."""
-        self._run_file(account).unlink(missing_ok=True)
+        """Delete the session file; the spool stays, and whose epoch it is from. Blocks."""
+        if (run := self._run(account)) is not None:
+            self._note_run(account, _Run(run.epoch, None))
         replica.remove(self.database(account))
         self._strict.discard(account)
 
@@ -205,6 +202,13 @@ class AccountFiles:
             return msgspec.json.decode(self._run_file(account).read_bytes(), type=_Run)
         except (OSError, msgspec.MsgspecError):
             return None
+
+    def _note_run(self, account: AccountId, run: _Run) -> None:
+        run_file = self._run_file(account)
+        run_file.parent.mkdir(exist_ok=True, mode=0o700)
+        fresh = run_file.with_suffix(".new")
+        fresh.write_bytes(msgspec.json.encode(run))
+        fresh.replace(run_file)
 
     def _run_file(self, account: AccountId) -> Path:
         return self._accounts / account / "run.json"

@@ -11,14 +11,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import anyio
+
 from bridge.accounts.saver import PURPOSE as SESSION_PURPOSE
 from bridge.media.incoming import PURPOSE as MEDIA_PURPOSE
 from bridge.supabase.answers import SealedItem
 from bridge.vault import Vault, VaultError, open_json
 
 AT_ONCE = 20
-# A bridge that goes on sealing with an old key would keep us busy for ever.
-ROUNDS_WITHOUT_PROGRESS = 5
+# What is being written in this moment is free in the next one. But a bridge that goes on sealing
+# with an old key would keep us busy for ever.
+PAUSES_WITHOUT_PROGRESS_S = (0.1, 0.2, 0.5, 1.0, 2.0)
 _PURPOSES = {"session": SESSION_PURPOSE, "change": SESSION_PURPOSE, "media": MEDIA_PURPOSE}
 
 
@@ -55,7 +58,7 @@ async def rotate(rpc: Reseals, vault: Vault) -> Rotated:
     """
     newest = vault.key_ids[0]
     result = Rotated()
-    idle = 0
+    pauses = iter(PAUSES_WITHOUT_PROGRESS_S)
     while items := await rpc.list_sealed(newest, list(result.unreadable), AT_ONCE):
         anew = []
         for item in items:
@@ -65,10 +68,14 @@ async def rotate(rpc: Reseals, vault: Vault) -> Rotated:
                 result.unreadable[item.id] = fault.code
         changed = await rpc.reseal(anew) if anew else {}
         result.resealed.update(changed)
-        idle = 0 if changed or not anew else idle + 1
-        if idle == ROUNDS_WITHOUT_PROGRESS:
+        if changed or not anew:
+            pauses = iter(PAUSES_WITHOUT_PROGRESS_S)
+            continue
+        pause_s = next(pauses, None)
+        if pause_s is None:
             result.unfinished = True
             break
+        await anyio.sleep(pause_s)
     return result
 
 

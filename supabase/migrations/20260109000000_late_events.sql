@@ -25,17 +25,19 @@ declare
   facts constant text[] := array[
     'message', 'edit', 'revoke', 'reaction', 'poll_vote', 'call', 'system', 'receipt', 'sent', 'person', 'diagnostic'
   ];
-  present_epoch bigint;
+  present record;
 begin
   if p_events is null or jsonb_typeof(p_events) <> 'array' then
     raise exception 'Events are a JSON array.' using errcode = '22023';
   end if;
-  select session.lease_epoch into present_epoch
+  select session.lease_epoch, session.lease_owner into present
   from public.whatsapp_baileys_sessions as session
   where session.integration_account_id = p_account
   for no key update;  -- as the fence does: one writer an account
-  if present_epoch is null or p_held_epoch is null or present_epoch <= p_held_epoch then
-    raise exception 'Nobody has taken the account since: hold it, and record as its holder.' using errcode = 'WB001';
+  if not coalesce(
+    present.lease_epoch > p_held_epoch or (present.lease_epoch = p_held_epoch and present.lease_owner is null), false
+  ) then
+    raise exception 'The account is still held under this epoch, or was never: record as its holder.' using errcode = 'WB001';
   end if;
   return whatsapp_private.record_events(
     p_worker, p_account,
@@ -49,7 +51,7 @@ begin
 end
 $$;
 comment on function public.bridge_record_late(uuid, uuid, bigint, jsonb) is
-  'Records what a worker was told under an earlier epoch and could not record before it lost the account: facts only, as bridge_record_events does, anything else is left out. WB001 if nobody has taken the account since that epoch.';
+  'Records what a worker was told under an epoch that is over, and could not record before: facts only, as bridge_record_events does, anything else is left out. WB001 unless the account was taken since, or released.';
 
 select whatsapp_private.give_to_the_bridge(
   'public.bridge_lease_epochs(uuid[])', 'public.bridge_record_late(uuid, uuid, bigint, jsonb)'

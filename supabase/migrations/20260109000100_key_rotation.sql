@@ -49,29 +49,43 @@ begin
   if p_items is null or jsonb_typeof(p_items) <> 'array' then
     raise exception 'Items are a JSON array.' using errcode = '22023';
   end if;
-  -- in one order, so that two rotations do not wait for each other
-  for item in select value from jsonb_array_elements(p_items) order by value ->> 'what' desc, value ->> 'id' loop
+  for item in select value from jsonb_array_elements(p_items) loop
     if jsonb_typeof(item -> 'sealed') is distinct from 'object' or item ->> 'nonce' is null then
       raise exception 'An item names what was sealed (nonce), and brings it sealed anew.' using errcode = '22023';
     end if;
-    -- a nonce is never used twice: the same nonce means that nothing has changed since it was read
+    -- A nonce is never used twice: the same nonce means that nothing has changed since it was read.
+    -- What somebody writes just now is left to the next round: whoever waits here, with the rows before
+    -- still locked, waits in a ring with the renewal of leases.
     case item ->> 'what'
       when 'session' then
         update public.whatsapp_baileys_sessions as session
         set auth_state = item -> 'sealed'
-        where session.integration_account_id = (item ->> 'id')::uuid
-          and session.auth_state ->> 'nonce' = item ->> 'nonce';
+        from (
+          select id from public.whatsapp_baileys_sessions
+          where integration_account_id = (item ->> 'id')::uuid and auth_state ->> 'nonce' = item ->> 'nonce'
+          for no key update skip locked
+        ) as free
+        where session.id = free.id;
       when 'change' then
         update public.whatsapp_baileys_auth_deltas as delta
         set delta = item -> 'sealed'
-        where delta.integration_account_id = split_part(item ->> 'id', '/', 1)::uuid
-          and delta.generation = split_part(item ->> 'id', '/', 2)::bigint
-          and delta.delta ->> 'nonce' = item ->> 'nonce';
+        from (
+          select integration_account_id, generation from public.whatsapp_baileys_auth_deltas as change
+          where change.integration_account_id = split_part(item ->> 'id', '/', 1)::uuid
+            and change.generation = split_part(item ->> 'id', '/', 2)::bigint
+            and change.delta ->> 'nonce' = item ->> 'nonce'
+          for no key update skip locked
+        ) as free
+        where delta.integration_account_id = free.integration_account_id and delta.generation = free.generation;
       when 'media' then
         update whatsapp_private.attachment_downloads as download
         set sealed = item -> 'sealed'
-        where download.attachment_id = (item ->> 'id')::uuid
-          and download.sealed ->> 'nonce' = item ->> 'nonce';
+        from (
+          select attachment_id from whatsapp_private.attachment_downloads as waiting
+          where waiting.attachment_id = (item ->> 'id')::uuid and waiting.sealed ->> 'nonce' = item ->> 'nonce'
+          for no key update skip locked
+        ) as free
+        where download.attachment_id = free.attachment_id;
       else
         raise exception 'what is not known.' using errcode = '22023';
     end case;
@@ -85,7 +99,7 @@ begin
 end
 $$;
 comment on function public.bridge_reseal(jsonb) is
-  'Puts [{what, id, nonce, sealed}] in the place of what was sealed with that nonce, and returns how many of each: what a bridge has replaced meanwhile stays. Generations stay as they are.';
+  'Puts [{what, id, nonce, sealed}] in the place of what was sealed with that nonce, and returns how many of each: what a bridge has replaced meanwhile, or is writing now, stays. Generations stay as they are.';
 
 select whatsapp_private.give_to_the_bridge(
   'public.bridge_list_sealed(text, text[], integer)', 'public.bridge_reseal(jsonb)'

@@ -167,9 +167,37 @@ async def test_what_cannot_be_opened_is_told_and_left_as_it_is(
     assert bridge.call("bridge_check")["sealed_key_ids"] == ["gone", "new"]
 
 
-async def test_a_bridge_that_seals_faster_with_the_old_key_is_told_of(
-    bridge: Bridge, accounts: list[uuid.UUID]
+async def test_nothing_waits_for_what_is_being_written(
+    world: World, bridge: Bridge, accounts: list[uuid.UUID]
 ) -> None:
+    with world.project.connect_api() as writing:
+        rounds = 0
+
+        def meanwhile() -> None:
+            nonlocal rounds
+            rounds += 1
+            if rounds == 1:
+                writing.execute("begin")
+                writer = bridge.on(writing)
+                for account in accounts:
+                    delta = sealed(BOTH, account, b"change 4", 4)
+                    writer.fenced("bridge_save_session_delta", account, 4, delta)
+                # otherwise the next call would wait for this very thread
+                world.api.execute("set statement_timeout = '5s'")
+            elif rounds == 3:
+                writing.execute("commit")
+
+        rotated = await rotate(Rpc(bridge, meanwhile), BOTH)
+    assert not rotated.unfinished
+    assert rotated.resealed == {"session": 2, "change": 4, "media": 1}
+    for account in accounts:
+        assert states(bridge, account, NEW) == [b"base", b"change 2", b"change 3", b"change 4"]
+
+
+async def test_a_bridge_that_seals_faster_with_the_old_key_is_told_of(
+    bridge: Bridge, accounts: list[uuid.UUID], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bridge.service.rotation.PAUSES_WITHOUT_PROGRESS_S", (0.0,) * 5)
     generation = 3
 
     def meanwhile() -> None:

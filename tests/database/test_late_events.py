@@ -92,6 +92,19 @@ def test_how_a_command_ended_is_not_taken_from_who_lost_the_account(
     assert world.one(status) == {"status": "done"}
 
 
+def test_of_an_account_that_came_to_rest_facts_are_recorded_as_well(
+    world: World, team: Team, bridge: Bridge
+) -> None:
+    account = world.add_running_account(team, bridge)
+    bridge.update(account, desired="stopped")
+    assert bridge.hold() == {}
+    late(bridge, account, message("A1", ANA))
+    assert world.one("select whatsapp_message_id from messages") == {"whatsapp_message_id": "A1"}
+    with pytest.raises(psycopg.Error) as error:
+        late(bridge, account, message("A2", ANA), epoch=2)
+    assert error.value.sqlstate == "WB001"
+
+
 def test_an_account_that_nobody_took_since_has_to_be_held(
     world: World, team: Team, bridge: Bridge
 ) -> None:
