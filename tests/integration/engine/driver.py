@@ -19,7 +19,7 @@ from bridge.ids import CommandId, Jid, LeaseEpoch
 from bridge.orders import Text
 
 T = TypeVar("T")
-WAIT_S = 40.0
+WAIT_S = 90.0
 
 
 def phone_jid(phone: str) -> Jid:
