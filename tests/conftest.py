@@ -25,8 +25,8 @@ settings.register_profile("untimed", deadline=None, suppress_health_check=[Healt
 settings.load_profile("untimed")
 
 
-# Tests that run whole processes against each other. One that fails is run once more, and the summary
-# names it ("RERUN"): what comes and goes is a fault to be found, but not one of the change in hand.
+# Tests of whole processes. One that fails is run once more, and the summary names it ("RERUN"):
+# what comes and goes is a fault to be found, but not one of the change in hand.
 WITH_PROCESSES = ("integration", "acceptance", "faults")
 
 
