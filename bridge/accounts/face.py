@@ -97,7 +97,7 @@ class Face:
         }
         if transition.status is not AccountStatus.QR_REQUIRED:
             changes |= _NOTHING_TO_SCAN
-        if transition.then in (Next.REST, Next.FORGET):
+        if transition.then is Next.REST:  # to forget is to stop, in the database
             changes["desired"] = Desired.STOPPED.value
         async with self._telling:
             logger.info(

@@ -255,7 +255,7 @@ class FakeRpc:
     async def destroy_session(
         self, account: AccountId, epoch: LeaseEpoch, changes: dict[str, Any]
     ) -> None:
-        await self.update_account(account, epoch, changes)
+        await self.update_account(account, epoch, changes | {"desired": "stopped"})
         self.destroyed += 1
         self.state = None
         self.lost = True  # an account that is stopped needs no host: the next look ends its lease
